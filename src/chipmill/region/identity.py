@@ -1,0 +1,58 @@
+"""What a region's products depend on: its parameters without places and secrets, and the content of the files it names."""
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Final
+
+from chipmill.core.errors import RegionFileError
+from chipmill.core.store import fingerprint, sha256_file
+from chipmill.region.config import Region
+
+_SOURCES: Final = ("stac", "catalog", "items")
+"""Endpoints: the same items from another place are the same items."""
+
+
+def config_fingerprint(region: Region) -> str:
+    """Return the fingerprint of a region: canonical parameters without endpoint, output and file name, plus contents.
+
+    Raises RegionFileError when a named file cannot be read.
+    """
+    values = region.model_dump(mode="json", exclude={"file", "output", "on_failed"})
+    return fingerprint(_without_places(values), file_contents(region))
+
+
+def _without_places(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {
+            key: _without_places(one) for key, one in value.items() if key not in (*_SOURCES, "path", "like")
+        }
+    return [_without_places(one) for one in value] if isinstance(value, list) else value
+
+
+def named_files(region: Region) -> dict[str, str]:
+    """Return the files that a region names: what for -> path as the user wrote it."""
+    files = {"aoi": region.aoi.path, "grid.like": region.grid.like}
+    files |= {f"static.{layer.name}": layer.path for layer in region.static}
+    if region.labels is not None:
+        files |= {f"labels.layers.{number}": layer.path for number, layer in enumerate(region.labels.layers)}
+        files["labels.coverage"] = region.labels.coverage
+    return {name: path for name, path in files.items() if path is not None}
+
+
+def file_contents(region: Region) -> dict[str, str]:
+    """Return the sha256 of each file that a region names, by what it is for."""
+    return {name: content_hash(region.resolve(path), name) for name, path in named_files(region).items()}
+
+
+def content_hash(path: Path, name: str) -> str:
+    """Return the sha256 of a file that the user named; hashed once per process while size and time stay the same."""
+    try:
+        stat = path.stat()
+        return _hash(path, stat.st_size, stat.st_mtime_ns)
+    except OSError as error:
+        raise RegionFileError(f"{name}: {path} cannot be read ({error.strerror}): check the path") from error
+
+
+@lru_cache(maxsize=256)
+def _hash(path: Path, _size: int, _changed: int) -> str:
+    return sha256_file(path)
