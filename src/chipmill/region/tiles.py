@@ -109,9 +109,8 @@ def cover_mask(tile: Tile, window: Window | None = None) -> "np.ndarray[tuple[in
     polygons = [one for one in shapely.get_parts(part) if one.geom_type.endswith("Polygon") and one.area > 0]
     if not polygons:
         return np.zeros(place.shape, dtype=bool)
-    return rasterize(polygons, place.shape, transform=tile.lattice.transform(place), dtype="uint8").astype(
-        bool
-    )
+    burnt = rasterize(polygons, place.shape, transform=tile.lattice.transform(place), dtype="uint8")
+    return np.asarray(burnt, dtype=np.bool_)
 
 
 def from_degrees(shape: "BaseGeometry", epsg: int) -> "BaseGeometry":
