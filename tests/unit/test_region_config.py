@@ -105,3 +105,12 @@ def test_train_and_predict_files(write):
     assert predict.overlap == 0.25
     with pytest.raises(RegionFileError, match="overlap"):
         load_predict(write("model: crops\noverlap: 1.0", "predict.yaml"))
+
+
+def test_a_shapefile_is_all_its_parts(write):
+    path = write(SHORTEST.replace("label.tif", "label.shp"))
+    for ending in (".shp", ".dbf"):
+        (path.parent / "label").with_suffix(ending).write_bytes(b"1")
+    first = config_fingerprint(load_region(path))
+    (path.parent / "label.dbf").write_bytes(b"22")
+    assert config_fingerprint(load_region(path)) != first

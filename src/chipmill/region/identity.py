@@ -10,6 +10,8 @@ from chipmill.region.config import Region
 
 _SOURCES: Final = ("stac", "catalog", "items")
 """Endpoints: the same items from another place are the same items."""
+_SHAPEFILE_PARTS: Final = (".shx", ".dbf", ".prj", ".cpg")
+"""What belongs to a .shp: attributes and CRS are not in the file that the user names."""
 
 
 def config_fingerprint(region: Region) -> str:
@@ -45,12 +47,22 @@ def file_contents(region: Region) -> dict[str, str]:
 
 
 def content_hash(path: Path, name: str) -> str:
-    """Return the sha256 of a file that the user named; hashed once per process while size and time stay the same."""
+    """Return the sha256 of a file that the user named, of all parts of a Shapefile.
+
+    Hashed once per process while size and time stay the same; raises RegionFileError when it cannot be read.
+    """
     try:
-        stat = path.stat()
-        return _hash(path, stat.st_size, stat.st_mtime_ns)
+        if path.suffix.lower() != ".shp":
+            return _hash_once(path)
+        parts = [path, *(part for ending in _SHAPEFILE_PARTS if (part := path.with_suffix(ending)).exists())]
+        return fingerprint([_hash_once(part) for part in parts])
     except OSError as error:
         raise RegionFileError(f"{name}: {path} cannot be read ({error.strerror}): check the path") from error
+
+
+def _hash_once(path: Path) -> str:
+    stat = path.stat()
+    return _hash(path, stat.st_size, stat.st_mtime_ns)
 
 
 @lru_cache(maxsize=256)

@@ -1,0 +1,6 @@
+"""dataset: from composites and label layers to shards, tables and the manifest that is the dataset.
+
+In the order of the work: ``labels`` (with ``classes``, ``painting``, ``static``), ``stack`` (with ``rasters``,
+``vrt``), ``windows`` (with ``histograms``), ``splits``, ``selection``, ``records``, ``shards``, ``manifest``; then
+``reader`` and ``verify`` for those who use it.
+"""

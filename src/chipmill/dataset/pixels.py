@@ -1,0 +1,84 @@
+"""Reading pixels of a stack: the one way from a VRT to an array, and what of it is valid.
+
+Whoever cuts chips, predicts or checks reads through here: a missing source is an error at any size of the read.
+"""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rasterio.io import DatasetReader
+from rasterio.windows import Window as FileWindow
+
+from chipmill.core.errors import AssetMismatchError
+from chipmill.dataset.rasters import open_raster
+from chipmill.dataset.stack import StackBand
+from chipmill.region.grid import Window
+
+
+@contextlib.contextmanager
+def open_stack(path: Path | str) -> Iterator[DatasetReader]:
+    """Open a stack (a path, or the XML of a VRT) for several reads; errors in the block become AssetReadError."""
+    with open_raster(path, driver="VRT") as dataset:
+        yield dataset
+
+
+def read_stack(path: Path | str, window_px: Window, bands: Sequence[int] | None = None) -> NDArray[Any]:
+    """Return a window of a stack as ``(band, y, x)``.
+
+    Args:
+        path: the VRT, or its XML.
+        window_px: in pixels of the file: column 0 is its left one, row 0 its upper one.
+        bands: numbers from 1 in the order wanted; None takes all.
+
+    Returns:
+        An array of the smallest type that holds all these bands (int16 for int16 and uint8 together).
+
+    Raises:
+        AssetReadError: a source is missing or broken; it is never read as zeros.
+        AssetMismatchError: the window reaches beyond the stack.
+    """
+    with open_stack(path) as dataset:
+        return read_window(dataset, window_px, bands)
+
+
+def read_window(
+    dataset: DatasetReader, window_px: Window, bands: Sequence[int] | None = None
+) -> NDArray[Any]:
+    """As :func:`read_stack`, from a stack that is open."""
+    place = Window(0, 0, dataset.width, dataset.height)
+    if not place.contains(window_px):
+        raise AssetMismatchError(
+            f"the window {window_px} reaches beyond {dataset.name}, which has {place}: replan it"
+        )
+    numbers = list(dataset.indexes if bands is None else bands)
+    types = [dataset.dtypes[number - 1] for number in numbers]
+    pixels = np.empty((len(numbers), *window_px.shape), dtype=np.result_type(*types))
+    part = FileWindow(window_px.col_off, window_px.row_off, window_px.width, window_px.height)
+    # rasterio reads bands of one type at a time
+    for _, group in groupby(range(len(numbers)), key=lambda index: types[index]):
+        places = list(group)
+        chosen = slice(places[0], places[-1] + 1)
+        pixels[chosen] = dataset.read(numbers[chosen], window=part)
+    return pixels
+
+
+def any_slot_valid(pixels: NDArray[Any], layers: Sequence[StackBand]) -> NDArray[np.bool_]:
+    """Return ``(y, x)``, True where at least one slot has all its imagery bands.
+
+    ``pixels`` ``(band, y, x)`` are the bands of ``layers`` in their order. An index may be nodata where its bands are
+    not (division by zero), and static layers have no slot: neither is asked. A pixel that is False here is ignore in
+    the label of a chip.
+    """
+    valid = np.zeros(pixels.shape[1:], dtype=bool)
+    for slot in dict.fromkeys(layer.slot for layer in layers if layer.kind == "band"):
+        whole = np.ones_like(valid)
+        for index, layer in enumerate(layers):
+            if layer.kind == "band" and layer.slot == slot:
+                whole &= pixels[index] != layer.nodata
+        valid |= whole
+    return valid

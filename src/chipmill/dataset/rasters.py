@@ -1,0 +1,155 @@
+"""Single raster files on a lattice: what a header says, and how the room writes its own layers.
+
+Labels and static layers are written here with one set of options; the XML over several files is in
+:mod:`chipmill.dataset.vrt`.
+"""
+
+import contextlib
+import dataclasses
+import functools
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import rasterio
+from affine import Affine
+from numpy.typing import NDArray
+from rasterio.crs import CRS
+from rasterio.errors import RasterioError
+from rasterio.io import DatasetReader
+
+from chipmill.core.errors import AssetMismatchError, AssetReadError, ChipmillError
+from chipmill.core.store import commit_file
+from chipmill.region.grid import Lattice, Window
+
+BLOCK_PX: Final = 512
+"""Side of the blocks of our own files; a smaller raster has one block."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Header:
+    """What the header of a raster file says; no pixel is read for it."""
+
+    path: Path
+    crs: CRS
+    transform: Affine
+    width: int
+    height: int
+    dtypes: tuple[str, ...]
+    nodata: tuple[float | None, ...]
+    names: tuple[str, ...]
+    """Band descriptions, "" where a band has none."""
+    block: tuple[int, int]
+    """Height and width of a block of the first band, in pixels."""
+
+    def band(self, name: str) -> int:
+        """Return the number (from 1) of the band called ``name``; raises AssetMismatchError where there is none."""
+        if name not in self.names:
+            has = ", ".join(self.names)
+            raise AssetMismatchError(
+                f"{self.path} has no band {name!r} but {has}: remove the file and run again"
+            )
+        return self.names.index(name) + 1
+
+
+@functools.lru_cache(maxsize=256)
+def crs_of(epsg: int) -> CRS:
+    """Return the CRS of an EPSG code; kept, since building one costs more than reading a header."""
+    return CRS.from_epsg(epsg)
+
+
+def read_header(path: Path) -> Header:
+    """Open a GeoTIFF and return its header; raises AssetReadError where it is missing or broken."""
+    with open_raster(path) as dataset:
+        return Header(
+            path=path,
+            crs=dataset.crs,
+            transform=dataset.transform,
+            width=dataset.width,
+            height=dataset.height,
+            dtypes=tuple(dataset.dtypes),
+            nodata=tuple(dataset.nodatavals),
+            names=tuple(name or "" for name in dataset.descriptions),
+            block=dataset.block_shapes[0],
+        )
+
+
+@contextlib.contextmanager
+def open_raster(source: Path | str, driver: str = "GTiff") -> Iterator[DatasetReader]:
+    """Open a raster with one driver only and read from it in the block.
+
+    ``source`` is a path, or the XML of a VRT. Raises AssetReadError for whatever GDAL cannot open or read: a pixel
+    that was not read is never data.
+    """
+    try:
+        with rasterio.open(source, driver=driver) as dataset:
+            yield dataset
+    except ChipmillError:
+        raise  # it says already what is wrong; a full disk is an OSError too
+    except (RasterioError, OSError) as error:
+        name = "a mosaic in memory" if isinstance(source, str) and source.startswith("<") else source
+        reason = error.__cause__ or error
+        raise AssetReadError(
+            f"{name} cannot be read ({reason}): run the same command again, it remakes what is missing"
+        ) from error
+
+
+def write_layer(
+    final: Path,
+    fingerprint: str,
+    pixels: NDArray[Any],
+    place: tuple[Lattice, Window],
+    *,
+    nodata: float,
+    names: Sequence[str],
+    colors: Sequence[str] = (),
+    extra: Mapping[str, Any] | None = None,
+) -> None:
+    """Commit ``pixels`` ``(band, y, x)`` as a tiled GeoTIFF, ZSTD level 1, on a window of a lattice.
+
+    Args:
+        final: where it goes; the sidecar gets ``fingerprint`` and ``extra``.
+        fingerprint: of all that the content depends on.
+        pixels: array in the data type of the file.
+        place: lattice and window, whose shape is that of ``pixels``.
+        nodata: value of "no data" in every band.
+        names: one description per band.
+        colors: ``#rrggbb`` of the values 0, 1, .. of a one-band class raster.
+        extra: plain values for the sidecar.
+    """
+    lattice, window = place
+    side = min(BLOCK_PX, -(-max(window.shape) // 16) * 16)
+    options = {
+        "driver": "GTiff", "width": window.width, "height": window.height, "count": len(pixels),
+        "dtype": pixels.dtype.name, "nodata": nodata, "crs": crs_of(lattice.epsg),
+        "transform": lattice.transform(window), "tiled": True, "blockxsize": side, "blockysize": side,
+        "compress": "zstd", "zstd_level": 1, "predictor": 1 if colors else 2, "interleave": "band",
+    }  # fmt: skip
+    with commit_file(final, fingerprint, extra=extra) as temp, rasterio.open(temp, "w", **options) as target:
+        target.write(pixels)
+        target.descriptions = tuple(names)
+        if colors:
+            target.write_colormap(1, {value: (*rgb(color), 255) for value, color in enumerate(colors)})
+
+
+def rgb(color: str) -> tuple[int, int, int]:
+    """Return the three bytes of ``#rrggbb``."""
+    red, green, blue = bytes.fromhex(color.removeprefix("#"))
+    return red, green, blue
+
+
+def saturate(values: NDArray[np.floating[Any]], dtype: str, nodata: float) -> tuple[NDArray[Any], int]:
+    """Round half to even into an integer type; return the array and how many values did not fit.
+
+    NaN becomes ``nodata``; a value that lands on ``nodata`` is moved to its neighbour and counted, for else it would
+    vanish.
+    """
+    info = np.iinfo(dtype)
+    missing = np.isnan(values)
+    rounded = np.rint(values)
+    clipped = np.clip(rounded, info.min, info.max)
+    clipped[clipped == nodata] += 1 if nodata < info.max else -1
+    lost = int(np.count_nonzero((clipped != rounded) & ~missing))
+    clipped[missing] = nodata
+    return clipped.astype(dtype), lost
