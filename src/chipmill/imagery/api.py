@@ -1,0 +1,134 @@
+"""Asking a STAC API: one search, paged to its end, retried where that helps, and held to what it said it has.
+
+pystac-client by itself retries no POST and has no timeout, stops at an empty page, and follows a page that links to
+itself for ever; so the paging is done here, over its transport.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from chipmill.core.errors import ItemSearchError
+from chipmill.core.redact import redact
+
+TIMEOUT_S: Final = (10.0, 60.0)
+"""Seconds to connect, and between two bytes of an answer."""
+RETRY: Final[Mapping[str, Any]] = {
+    "total": 6,
+    "backoff_factor": 1,
+    "backoff_jitter": 1,
+    "status_forcelist": [429, 500, 502, 503, 504],
+    "allowed_methods": None,  # also POST, which is how a search is asked
+    "retry_after_max": 300,
+}
+PAGE_ITEMS: Final = 250
+
+
+def search_api(
+    url: str,
+    *,
+    collection: str | None,
+    datetime: str,
+    bbox: Sequence[float] | None = None,
+    intersects: Mapping[str, Any] | None = None,
+    page_items: int = PAGE_ITEMS,
+) -> list[Mapping[str, Any]]:
+    """Return the raw items of one search, duplicates of overlapping pages included.
+
+    Args:
+        url: base URL of the API.
+        collection: its id; None asks all collections.
+        datetime: RFC 3339 interval with closed ends, as servers understand it: filter again.
+        bbox: west, south, east, north in degrees, or
+        intersects: a GeoJSON geometry.
+        page_items: how many items a page may have.
+
+    Raises:
+        ItemSearchError: no answer, an answer that is no FeatureCollection, a page that comes twice, a next link to
+            another host, or fewer items than the API said it has.
+    """
+    import warnings
+
+    from pystac_client import Client
+    from pystac_client.exceptions import APIError
+    from pystac_client.stac_api_io import StacApiIO
+    from pystac_client.warnings import PystacClientWarning
+    from urllib3.util import Retry
+
+    transport = StacApiIO(max_retries=Retry(**RETRY), timeout=TIMEOUT_S)
+    area = {"intersects": intersects} if intersects is not None else {"bbox": bbox}
+    try:
+        with warnings.catch_warnings():
+            # What an API fails to conform to is found out by what it answers, which is checked below.
+            warnings.simplefilter("ignore", PystacClientWarning)
+            # Client.open overwrites the transport's timeout, so it is said here again.
+            client = Client.open(url, stac_io=transport, timeout=TIMEOUT_S)
+            search = client.search(
+                collections=[collection] if collection else None, datetime=datetime, limit=page_items, **area
+            )
+        pages = _pages(transport, search.url, search.method or "POST", search.get_parameters())
+        return _gather(pages, redact(url))
+    except ItemSearchError:
+        raise
+    except (APIError, ValueError, KeyError, NotImplementedError) as error:
+        raise ItemSearchError(
+            f"{redact(url)} did not answer a search ({redact(' '.join(str(error).split()))[:300]}): "
+            "check the URL and whether it is a STAC API with item search, and try again later"
+        ) from error
+
+
+def _pages(transport: Any, url: str, method: str, parameters: dict[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """Yield page after page, also beyond an empty one, as long as there is a next link."""
+    from pystac import Link
+
+    page = transport.read_json(url, method=method, parameters=parameters)
+    while True:
+        yield page
+        links = page.get("links") or []
+        following = next((link for link in links if link.get("rel") == "next"), None)
+        if following is None:
+            return
+        target = str(following.get("href") or "")
+        if (urlsplit(target).scheme, urlsplit(target).netloc) != (urlsplit(url).scheme, urlsplit(url).netloc):
+            raise ItemSearchError(
+                f"{redact(url)} sends its next page to {redact(target)}: "
+                "another host is not followed: use the URL that the API itself names"
+            )
+        page = transport.read_json(Link.from_dict(dict(following)), parameters=parameters)
+
+
+def _gather(pages: Iterator[Mapping[str, Any]], name: str) -> list[Mapping[str, Any]]:
+    items: list[Mapping[str, Any]] = []
+    seen: set[tuple[str, ...]] = set()
+    matched: int | None = None
+    for number, page in enumerate(pages, 1):
+        features = page.get("features")
+        if not isinstance(features, list):
+            raise ItemSearchError(
+                f"{name} answered page {number} without features: expected a FeatureCollection"
+            )
+        if matched is None:
+            matched = _matched(page)
+        ids = tuple(
+            f"{one.get('collection')}/{one.get('id')}" for one in features if isinstance(one, Mapping)
+        )
+        mark = ids or (json.dumps(page.get("links"), sort_keys=True),)
+        if mark in seen:
+            raise ItemSearchError(
+                f"{name} repeats page {number} ({len(ids)} items): its paging does not end: ask its operator, "
+                "or save the items to a file and use that as source"
+            )
+        seen.add(mark)
+        items += [one for one in features if isinstance(one, Mapping)]
+    if matched is not None and len(items) < matched:
+        raise ItemSearchError(
+            f"{name} said that {matched} items match and gave {len(items)}: try again, or narrow the search"
+        )
+    return items
+
+
+def _matched(page: Mapping[str, Any]) -> int | None:
+    context = page.get("context")
+    value = page.get("numberMatched", context.get("matched") if isinstance(context, Mapping) else None)
+    return value if isinstance(value, int) else None

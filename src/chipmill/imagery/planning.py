@@ -1,0 +1,91 @@
+"""Tiling the AOI: the first stage. Makes the tiles, opens the attempt, and freezes what each later stage works on."""
+
+import uuid
+from collections.abc import Sequence
+from typing import Final
+
+from chipmill.imagery.catalog import find_label_items
+
+from chipmill.core.store import fingerprint, is_good, remove_temporaries, write_json, write_text
+from chipmill.core.units import clear_failures, freeze_batches
+from chipmill.core.versions import open_attempt, seed
+from chipmill.region.aoi import read_aoi
+from chipmill.region.config import Region
+from chipmill.region.identity import config_fingerprint
+from chipmill.region.load import dump_config
+from chipmill.region.plan import Plan, cell_dir, write_tiles
+from chipmill.region.slots import cell_range, slot_names
+from chipmill.region.tiles import Tile, label_item_tiles, lattice_tiles
+from chipmill.region.windows import iter_windows, tile_index
+
+STAGE_VERSION: Final = 1
+_MEGAPIXEL: Final = 1e6
+_SECONDS: Final = {"rank_items": 0.3, "composite_tiles": 1.5, "grid_layers": 0.3, "index_windows": 0.3}
+"""Planned seconds per megapixel of a tile (composites: and slot); they only size batches."""
+_FRESH: Final = ("items.parquet", "tiles.parquet")
+"""Files that a new attempt does not take from the version in force: the search and the tiling make them anew."""
+
+
+def make_tiles(region: Region) -> tuple[Tile, ...]:
+    """Return the tiles of a region in order; asks the label source where tiles are label items.
+
+    Raises AoiError, GridError or ItemSearchError.
+    """
+    aoi = read_aoi(region)
+    if region.tiles.from_ == "lattice":
+        return lattice_tiles(region, aoi)
+    return label_item_tiles(region, find_label_items(region, aoi.bounds), aoi)
+
+
+def tile_aoi(region: Region, *, fresh: bool = False) -> Plan:
+    """Return the plan of the region's cell: tiles and batches, frozen in an attempt.
+
+    An open attempt of the same configuration is continued, its failures forgotten; ``fresh`` begins a new one. A new
+    attempt takes over the good files of the version in force. Call it under the cell's lock.
+    """
+    tiles = make_tiles(region)
+    config = config_fingerprint(region)
+    versions = cell_dir(region).versions
+    attempt = open_attempt(versions, config, fresh=fresh)
+    remove_temporaries(attempt)
+    clear_failures(attempt)
+    plan = Plan(region, attempt, config, uuid.uuid4().hex[:12])
+    current = versions.current()
+    if current is not None and not plan.version.plan.exists():
+        seed(attempt, versions.path(current), leave=_FRESH)
+    _freeze(plan, tiles)
+    return plan
+
+
+def _freeze(plan: Plan, tiles: Sequence[Tile]) -> None:
+    region, version = plan.region, plan.version
+    stamp = fingerprint(STAGE_VERSION, plan.fingerprint, [tile.tile_id for tile in tiles])
+    if not is_good(version.tiles, stamp):
+        write_tiles(version.tiles, tiles, stamp)
+    write_text(version.region_yaml, dump_config(region))
+    for stage, seconds in stage_seconds(region, tiles).items():
+        freeze_batches(
+            plan.attempt, stage, [tile.tile_id for tile in tiles if not tile.reject], seconds, stamp
+        )
+    index = tile_index(tiles)
+    labelled = region.labels is not None
+    windows = (
+        sum(1 for tile in tiles for _ in iter_windows(tile, index, region.dataset.chips)) if labelled else 0
+    )
+    facts = {
+        "tiles": len(tiles),
+        "windows": windows,
+        "slots": slot_names(region),
+        "fingerprint": plan.fingerprint,
+    }
+    write_json(version.plan, facts | {"cell": cell_range(region)})
+
+
+def stage_seconds(region: Region, tiles: Sequence[Tile]) -> dict[str, float]:
+    """Return the stages of a cell that work tile by tile, with the planned seconds per tile."""
+    megapixels = max(tile.window.width * tile.window.height for tile in tiles) / _MEGAPIXEL
+    stages = {name: seconds * megapixels for name, seconds in _SECONDS.items()}
+    stages["composite_tiles"] *= len(slot_names(region)) * len(region.imagery)
+    if region.labels is None:
+        del stages["index_windows"]
+    return stages
