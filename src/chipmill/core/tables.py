@@ -34,6 +34,7 @@ TILES: Final = _schema(
     time_end=_UTC,
     lattice_tile=pa.bool_(),
     label_href=pa.string(),
+    label_content=pa.string(),
     split=pa.string(),
     reject=pa.bool_(),
     cover=pa.binary(),

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rasterio.io import DatasetReader
 
-from chipmill.core.errors import LabelError, RegionFileError
+from chipmill.core.errors import LabelError
 from chipmill.core.store import fingerprint, is_good
 from chipmill.core.units import Batch, BatchResult, UnitResult, work_batch
 from chipmill.dataset.classes import IGNORE, ValueMap, resolve_classes
@@ -27,7 +27,7 @@ from chipmill.dataset.painting import (
 )
 from chipmill.dataset.rasters import write_layer
 from chipmill.dataset.static import warp_static
-from chipmill.imagery.sources import is_url, open_asset, resolve_href, source_root
+from chipmill.imagery.sources import open_asset, resolve_href, source_root
 from chipmill.region.config import Region
 from chipmill.region.dataset import Labels, Static
 from chipmill.region.identity import content_hash
@@ -103,14 +103,18 @@ def label_fingerprint(region: Region, tile: Tile) -> str:
         [_content(region, layer.path), layer.attribute, layer.value, layer.all_touched, layer.background]
         for layer in labels.layers
     ]
-    item = None
-    if tile.label_href is not None:
-        location = label_location(region, tile)
-        item = [tile.source_id, tile.label_href] if is_url(location) else _item_hash(location)
     coverage = labels.coverage and _content(region, labels.coverage)
     rules = [resolve_classes(region), labels.ignore, labels.confidence, labels.resampling]
     return fingerprint(
-        "label", STAGE_VERSION, layers, item, coverage, rules, tile.lattice, tile.window, tile.cover
+        "label",
+        STAGE_VERSION,
+        layers,
+        tile.label_content,
+        coverage,
+        rules,
+        tile.lattice,
+        tile.window,
+        tile.cover,
     )
 
 
@@ -124,14 +128,6 @@ def static_fingerprint(region: Region, layer: Static, tile: Tile) -> str:
 
 def _content(region: Region, path: str) -> str:
     return content_hash(region.resolve(path), path)
-
-
-def _item_hash(location: str) -> str:
-    """Return the sha256 of a label item's raster; where it is missing, reading it says better what is wrong."""
-    try:
-        return content_hash(Path(location), "label item")
-    except RegionFileError:
-        return "absent"
 
 
 def label_location(region: Region, tile: Tile) -> str:

@@ -7,15 +7,16 @@ disk, :mod:`.stac` understands items, :mod:`.freeze` writes and reads items.parq
 
 import datetime as dt
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from chipmill.core.errors import ChipmillError, ItemSearchError
-from chipmill.core.store import fingerprint, is_good, read_sidecar
+from chipmill.core.store import fingerprint, is_good, read_sidecar, sha256_file
 from chipmill.imagery.api import search_api
 from chipmill.imagery.freeze import read_items, write_items
 from chipmill.imagery.indices import check_indices
-from chipmill.imagery.items import Answer, Item, ItemsRef
-from chipmill.imagery.sources import open_asset, resolve_href, source_path, source_root
+from chipmill.imagery.items import Answer, Asset, Item, ItemsRef
+from chipmill.imagery.sources import is_url, open_asset, resolve_href, source_path, source_root
 from chipmill.imagery.stac import find_asset, parse_item, parse_time
 from chipmill.imagery.static import catalog_items, collection_items
 from chipmill.region.config import Region
@@ -23,7 +24,7 @@ from chipmill.region.fields import Source
 from chipmill.region.imagery import Imagery
 from chipmill.region.plan import Plan
 from chipmill.region.slots import TimeRange, cell_range, tile_slots
-from chipmill.region.tiles import LabelItem, Tile
+from chipmill.region.tiles import LabelItem, Tile, tile_name
 
 if TYPE_CHECKING:
     from shapely.geometry.base import BaseGeometry
@@ -111,7 +112,8 @@ def find_label_items(region: Region, bbox: tuple[float, float, float, float]) ->
             continue
         asset = find_asset(raw, key, root, base)
         name = (str(raw.get("collection")), str(raw.get("id")))
-        found[name] = _label_item(name[1], when, asset.href, resolve_href(root, asset.href))
+        classes = label_classes(raw["assets"][asset.key])
+        found[name] = _label_item(name[1], when, asset, resolve_href(root, asset.href), classes)
     if not found:
         raise ItemSearchError(
             f"no label item of {source.collection or 'any collection'} lies in the AOI of {region.name} "
@@ -120,14 +122,24 @@ def find_label_items(region: Region, bbox: tuple[float, float, float, float]) ->
     return tuple(sorted(found.values(), key=lambda one: (one.time, one.item_id)))
 
 
-def _label_item(item_id: str, when: dt.datetime, href: str, location: str) -> LabelItem:
+def label_classes(asset: Json) -> tuple[tuple[str, str], ...]:
+    """Return (value, class name) of an asset's ``classification:classes``, names made file-safe, in their order."""
+    listed = asset.get("classification:classes") or []
+    return tuple((str(one["value"]), tile_name(str(one.get("name", one["value"])))) for one in listed)
+
+
+def _label_item(
+    item_id: str, when: dt.datetime, asset: Asset, location: str, classes: tuple[tuple[str, str], ...]
+) -> LabelItem:
     with open_asset(location) as dataset:
         epsg = dataset.crs.to_epsg() if dataset.crs else None
         if epsg is None:
             raise ItemSearchError(
                 f"the label raster of {item_id} names no EPSG code for its CRS: reproject it to one that has a code"
             )
-        return LabelItem(item_id, when, href, epsg, dataset.transform, dataset.width, dataset.height)
+        content = f"{asset.checksum or asset.bytes}" if is_url(location) else sha256_file(Path(location))
+        grid = dataset.transform, dataset.width, dataset.height
+        return LabelItem(item_id, when, asset.href, epsg, *grid, content, classes)
 
 
 def tile_area(tile: Tile) -> "BaseGeometry":

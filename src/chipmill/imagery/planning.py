@@ -4,18 +4,18 @@ import uuid
 from collections.abc import Sequence
 from typing import Final
 
-from chipmill.imagery.catalog import find_label_items
-
+from chipmill.core.errors import LabelError
 from chipmill.core.store import fingerprint, is_good, remove_temporaries, write_json, write_text
 from chipmill.core.units import clear_failures, freeze_batches
 from chipmill.core.versions import open_attempt, seed
+from chipmill.imagery.catalog import find_label_items
 from chipmill.region.aoi import read_aoi
 from chipmill.region.config import Region
 from chipmill.region.identity import config_fingerprint
 from chipmill.region.load import dump_config
 from chipmill.region.plan import Plan, cell_dir, write_tiles
 from chipmill.region.slots import cell_range, slot_names
-from chipmill.region.tiles import Tile, label_item_tiles, lattice_tiles
+from chipmill.region.tiles import LabelItem, Tile, label_item_tiles, lattice_tiles
 from chipmill.region.windows import iter_windows, tile_index
 
 STAGE_VERSION: Final = 1
@@ -31,10 +31,28 @@ def make_tiles(region: Region) -> tuple[Tile, ...]:
 
     Raises AoiError, GridError or ItemSearchError.
     """
+    return _place(region)[1]
+
+
+def _place(region: Region) -> tuple[Region, tuple[Tile, ...]]:
+    """Return the tiles, and the region with the classes that its label items name where it names none itself."""
     aoi = read_aoi(region)
     if region.tiles.from_ == "lattice":
-        return lattice_tiles(region, aoi)
-    return label_item_tiles(region, find_label_items(region, aoi.bounds), aoi)
+        return region, lattice_tiles(region, aoi)
+    items = find_label_items(region, aoi.bounds)
+    return _with_classes(region, items), label_item_tiles(region, items, aoi)
+
+
+def _with_classes(region: Region, items: Sequence[LabelItem]) -> Region:
+    if region.labels is None or region.labels.classes:
+        return region
+    named = dict.fromkeys(item.classes for item in items if item.classes)
+    if len(named) > 1:
+        raise LabelError(
+            f"the label items of {region.name} name different classification:classes: list labels.classes yourself"
+        )
+    labels = region.labels.model_copy(update={"classes": dict(next(iter(named), ()))})
+    return region.model_copy(update={"labels": labels})
 
 
 def tile_aoi(region: Region, *, fresh: bool = False) -> Plan:
@@ -43,8 +61,8 @@ def tile_aoi(region: Region, *, fresh: bool = False) -> Plan:
     An open attempt of the same configuration is continued, its failures forgotten; ``fresh`` begins a new one. A new
     attempt takes over the good files of the version in force. Call it under the cell's lock.
     """
-    tiles = make_tiles(region)
     config = config_fingerprint(region)
+    region, tiles = _place(region)
     versions = cell_dir(region).versions
     attempt = open_attempt(versions, config, fresh=fresh)
     remove_temporaries(attempt)

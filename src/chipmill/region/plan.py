@@ -97,6 +97,7 @@ def _tile_row(tile: Tile) -> dict[str, object]:
         "time_end": tile.time.end if tile.time else None,
         "lattice_tile": tile.lattice_tile,
         "label_href": tile.label_href,
+        "label_content": tile.label_content,
         "split": tile.split,
         "reject": tile.reject,
         "cover": tile.cover,

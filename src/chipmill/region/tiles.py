@@ -51,6 +51,8 @@ class Tile:
     """True when the source says that it is not to be used."""
     cover: bytes
     """WKB in degrees: the part of AOI and UTM zone that the tile answers for."""
+    label_content: str | None = None
+    """Identity of the label raster's content: sha256, or what its item says of it."""
 
     @property
     def crs(self) -> str:
@@ -92,6 +94,10 @@ class LabelItem:
     """Of the label raster, from its header."""
     width: int
     height: int
+    content: str = ""
+    """Identity of the raster's content: sha256, or what the item says of it."""
+    classes: tuple[tuple[str, str], ...] = ()
+    """(value, name) of ``classification:classes``, in order."""
 
 
 def cover_mask(tile: Tile, window: Window | None = None) -> "np.ndarray[tuple[int, ...], np.dtype[np.bool_]]":
@@ -232,12 +238,21 @@ def label_item_tiles(region: Region, items: Sequence[LabelItem], aoi: "BaseGeome
         day = midnight(item.time.date())
         time = TimeRange(day, day + dt.timedelta(days=1))
         wkb = shapely.to_wkb(shapely.normalize(cover))
-        name = tile_name(item.item_id)
-        tiles.append(
-            Tile(
-                name, lattice, window, item.item_id, time.start_date, time, False, item.href, None, False, wkb
-            )
+        tile = Tile(
+            tile_id=tile_name(item.item_id),
+            lattice=lattice,
+            window=window,
+            source_id=item.item_id,
+            anchor=time.start_date,
+            time=time,
+            lattice_tile=False,
+            label_href=item.href,
+            split=None,
+            reject=False,
+            cover=wkb,
+            label_content=item.content,
         )
+        tiles.append(tile)
     _refuse_clashes(tiles)
     if not tiles:
         raise AoiError(

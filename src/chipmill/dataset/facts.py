@@ -1,0 +1,230 @@
+"""How dataset.json is put together from the tables, stacks and sidecars of a sealed attempt."""
+
+import os
+import re
+from collections.abc import Collection, Iterable
+from pathlib import Path
+from typing import Final
+from xml.sax.saxutils import unescape
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from chipmill.core.paths import RegionDir, VersionDir, relative
+from chipmill.core.store import is_good, read_sidecar, seal_file, sha256_file
+from chipmill.core.units import failures
+from chipmill.dataset.certificate import certify
+from chipmill.dataset.classes import IGNORE, resolve_classes
+from chipmill.dataset.cutting import record_dtype
+from chipmill.dataset.description import (
+    SCHEMA_VERSION,
+    BandFacts,
+    Certificate,
+    ClassFacts,
+    Counts,
+    FailureFacts,
+    FeatureFacts,
+    FileFacts,
+    GridFacts,
+    Inputs,
+    Manifest,
+    ShardFacts,
+    SlotFacts,
+    Statistics,
+)
+from chipmill.dataset.places import SPLITS, TRAIN
+from chipmill.dataset.selection import ChipsRef
+from chipmill.dataset.shards import planned_chips, shard_sums
+from chipmill.dataset.splits import missing_classes
+from chipmill.dataset.stack import StackRef
+from chipmill.dataset.statistics import BandSums, merge
+from chipmill.imagery.items import ItemsRef, RankingRef
+from chipmill.region.plan import Plan
+from chipmill.region.slots import cell_range, slot_names
+
+_SOURCE: Final = re.compile(r"<SourceFilename[^>]*>([^<]*)</SourceFilename>")
+
+
+def describe(
+    plan: Plan, inputs: Inputs, stack: StackRef, chips: ChipsRef | None, table: pa.Table | None, counts: Counts,
+    wanted: str,
+) -> Manifest:  # fmt: skip
+    """Return the manifest of a sealed attempt; ``table`` is that of chips.parquet. Seals stacks that have no sidecar."""
+    region, dataset = plan.region, plan.region.dataset
+    lost = failures(plan.attempt)
+    written = None if table is None else table.filter(pc.equal(table["state"], "written"))
+    sums = (
+        None if chips is None else _train_sums(plan, chips, {one.unit for one in lost}, len(stack.predictors))
+    )
+    time = cell_range(region)
+    stacks = _seal_stacks(plan.version, stack)
+    return Manifest(
+        schema_version=SCHEMA_VERSION,
+        region=region.name,
+        cell=(time.start_date, time.end_date),
+        layout=dataset.layout,
+        chip_size_px=dataset.chips.size_px,
+        stride_px=dataset.chips.stride_px,
+        dtype=record_dtype(stack.predictors).name,
+        ignore=IGNORE,
+        bands=_bands(stack, sums),
+        slots=_slots(plan),
+        classes=tuple(
+            ClassFacts(code=code, name=one.name, color=one.color, values=one.values)
+            for code, one in enumerate(resolve_classes(region))
+        ),
+        features=_features(plan, stack),
+        grids=_grids(plan),
+        shards=_shards(plan.version, written),
+        counts=counts,
+        certificate=None if written is None else _certificate(plan, written),
+        failures=tuple(FailureFacts(stage=one.stage, unit=one.unit, reason=one.reason) for one in lost),
+        inputs=inputs,
+        files=tuple(_file(plan.attempt, path) for path in [*_tables(plan.version), *stacks]),
+        sources=tuple(_file(plan.attempt, path) for path in _sources(stacks)),
+        fingerprint=wanted,
+    )
+
+
+def made_from(
+    plan: Plan, items: ItemsRef, ranking: RankingRef, stack: StackRef, chips: ChipsRef | None
+) -> Inputs:
+    """Return what a dataset was made from."""
+    return Inputs(
+        config=plan.fingerprint,
+        items=items.count,
+        items_fingerprint=items.fingerprint,
+        ranking=ranking.fingerprint,
+        stack=stack.fingerprint,
+        chips=None if chips is None else chips.fingerprint,
+    )
+
+
+def _train_sums(plan: Plan, chips: ChipsRef, lost: Collection[str], bands: int) -> tuple[BandSums, ...]:
+    units = [unit for unit in sorted(planned_chips(chips)) if unit.startswith(f"{SPLITS[TRAIN]}-")]
+    missing = [unit for unit in units if unit in lost]
+    return merge([shard_sums(plan, chips, unit, missing) for unit in units if unit not in lost], bands)
+
+
+def _bands(stack: StackRef, sums: tuple[BandSums, ...] | None) -> tuple[BandFacts, ...]:
+    return tuple(
+        BandFacts(
+            name=layer.name,
+            kind=layer.kind,
+            source=layer.source,
+            slot=layer.slot,
+            dtype=layer.dtype,
+            scale=layer.scale,
+            offset=0.0,
+            nodata=layer.nodata,
+            statistics=None if sums is None else Statistics.of_sums(sums[index]),
+        )
+        for index, layer in enumerate(stack.predictors)
+        if layer.kind != "label"
+    )
+
+
+def _slots(plan: Plan) -> tuple[SlotFacts, ...]:
+    spans: dict[str, set[tuple[str, str]]] = {name: set() for name in slot_names(plan.region)}
+    for tile in plan.tiles():
+        for name, slot in zip(spans, plan.slots(tile), strict=True):
+            spans[name].add((slot.time.start.isoformat(), slot.time.end.isoformat()))
+    return tuple(SlotFacts(name=name, intervals=tuple(sorted(found))) for name, found in spans.items())
+
+
+def _features(plan: Plan, stack: StackRef) -> tuple[FeatureFacts, ...]:
+    size, depth = plan.region.dataset.chips.size_px, len(stack.predictors)
+    kind = record_dtype(stack.predictors).name
+    return (
+        FeatureFacts(
+            name="image", kind="bytes", dtype=kind, shape=(size, size, depth), axes=("y", "x", "band")
+        ),
+        FeatureFacts(name="label", kind="bytes", dtype="uint8", shape=(size, size), axes=("y", "x")),
+        FeatureFacts(name="shape", kind="int64", dtype="int64", shape=(3,), axes=("of image",)),
+        FeatureFacts(name="chip_id", kind="bytes", dtype="utf-8", shape=(), axes=()),
+        FeatureFacts(name="anchor", kind="bytes", dtype="utf-8", shape=(), axes=()),
+        FeatureFacts(name="crs", kind="bytes", dtype="utf-8", shape=(), axes=()),
+        FeatureFacts(name="transform", kind="bytes", dtype="float64", shape=(6,), axes=("a to f",)),
+    )
+
+
+def _grids(plan: Plan) -> tuple[GridFacts, ...]:
+    lattices = sorted({tile.lattice for tile in plan.tiles()}, key=lambda one: one.lattice_id)
+    return tuple(
+        GridFacts(
+            lattice=one.lattice_id,
+            epsg=one.epsg,
+            origin=(one.origin_x, one.origin_y),
+            resolution=(one.res_x, one.res_y),
+        )
+        for one in lattices
+    )
+
+
+def _shards(version: VersionDir, written: pa.Table | None) -> tuple[ShardFacts, ...]:
+    """Shards in the order train, val, test, then by number; counts from the rows that say written."""
+    if written is None:
+        return ()
+    counts = {str(one["values"]): int(one["counts"]) for one in pc.value_counts(written["shard"]).to_pylist()}
+    found = []
+    for stem in sorted(counts, key=lambda one: (SPLITS.index(one.partition("-")[0]), one)):
+        file = _file(version.root, version.shards / f"{stem}.tfrecord")
+        found.append(ShardFacts(**file.model_dump(), split=stem.partition("-")[0], count=counts[stem]))
+    return tuple(found)
+
+
+def _certificate(plan: Plan, written: pa.Table) -> Certificate:
+    classes = [one.name for one in resolve_classes(plan.region)]
+    sidecar = read_sidecar(plan.region_dir.blocks)
+    certificate = certify(written, len(classes), sidecar.sha256 if sidecar else None)
+    missing = missing_classes(certificate.class_px, classes, plan.region.dataset.splits)
+    return certificate.model_copy(update={"infeasible": missing})
+
+
+def _tables(version: VersionDir) -> list[Path]:
+    tables = [version.tiles, version.items, version.ranking, version.windows, version.chips]
+    return [path for path in tables if path.exists()]
+
+
+def _seal_stacks(version: VersionDir, stack: StackRef) -> list[Path]:
+    """Return the stacks, each with its sidecar; the stage that writes them commits them all at once."""
+    paths = [version.stack(tile_id) for tile_id in sorted(stack.tiles)]
+    paths += sorted(version.root.glob("stack-*.vrt"))
+    for path in paths:
+        if not is_good(path, stack.fingerprint):
+            seal_file(path, stack.fingerprint)
+    return paths
+
+
+def _sources(stacks: Iterable[Path]) -> list[Path]:
+    """Files that the stacks name, each once, by path."""
+    found: set[str] = set()
+    for path in stacks:
+        names = {unescape(name) for name in _SOURCE.findall(path.read_text())}
+        found |= {os.path.normpath(path.parent / name) for name in names}
+    return [Path(name) for name in sorted(found)]
+
+
+def _file(root: Path, path: Path) -> FileFacts:
+    sidecar = read_sidecar(path) if is_good(path) else None
+    size, digest = (sidecar.bytes, sidecar.sha256) if sidecar else (path.stat().st_size, sha256_file(path))
+    return FileFacts(path=relative(path, root), bytes=size, sha256=digest)
+
+
+def stands(root: Path, file: FileFacts) -> bool:
+    """Tell whether a named file is there with the size and hash that it must have, by its sidecar and its size."""
+    path = Path(os.path.normpath(root / file.path))
+    sidecar = read_sidecar(path)
+    return sidecar is not None and sidecar.sha256 == file.sha256 and is_good(path)
+
+
+def blocks_stand(region: RegionDir, manifest: Manifest) -> bool:
+    """Tell whether the region's blocks are those that a dataset was dealt by."""
+    if manifest.certificate is None or manifest.certificate.blocks_sha256 is None:
+        return True
+    sidecar = read_sidecar(region.blocks)
+    return (
+        sidecar is not None
+        and sidecar.sha256 == manifest.certificate.blocks_sha256
+        and is_good(region.blocks)
+    )
