@@ -47,13 +47,3 @@ def make_model(train: TrainConfig, *datasets: DatasetRef) -> ModelRef:
 def trained(ground, tmp_path_factory) -> tuple[TrainConfig, ModelRef]:
     train = train_config(tmp_path_factory.mktemp("model"))
     return train, make_model(train, ground.dataset)
-
-
-def pytest_collection_modifyitems(items):
-    """Let one named warning pass: Keras hands TensorFlow's variables to numpy without numpy 2's copy keyword."""
-    pass_by = pytest.mark.filterwarnings(
-        "ignore:__array__ implementation doesn't accept a copy:DeprecationWarning"
-    )
-    for item in items:
-        if Path(__file__).parent in item.path.parents:
-            item.add_marker(pass_by)

@@ -179,6 +179,8 @@ class Manifest(Model):
     layout: Literal["stack", "single"]
     chip_size_px: int
     stride_px: int
+    block_px: int
+    """Side of a split block."""
     dtype: str
     """Of the image in a record."""
     ignore: int

@@ -65,6 +65,7 @@ def describe(
         layout=dataset.layout,
         chip_size_px=dataset.chips.size_px,
         stride_px=dataset.chips.stride_px,
+        block_px=dataset.splits.block_px,
         dtype=record_dtype(stack.predictors).name,
         ignore=IGNORE,
         bands=_bands(stack, sums),

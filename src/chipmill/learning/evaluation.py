@@ -29,7 +29,6 @@ from chipmill.learning.stacks import Raster, StackReader, open_stack, stack_rast
 from chipmill.learning.training import FitRef, adopt_products, model_versions
 from chipmill.region.grid import Window
 from chipmill.region.jobs import TrainConfig
-from chipmill.region.load import load_region
 
 STAGE_VERSION: Final = 1
 OVERLAP: Final = 0.25  # of the windows; the default of predict.yaml
@@ -186,7 +185,7 @@ def held_blocks(dataset: Path, split: str) -> list[HeldBlock]:
     version = VersionDir(dataset)
     chips = read_table(version.chips, CHIPS)
     held = chips.filter(pc.equal(chips["split"], split)).select(["tile_id", "block"]).to_pylist()
-    side, found = load_region(version.region_yaml).dataset.splits.block_px, set()
+    side, found = load_manifest(dataset).block_px, set()
     for raster in stack_rasters(version):
         own = {tile.tile_id for tile in raster.tiles}
         for row in held:
