@@ -30,7 +30,11 @@ from chipmill.learning.schema import dataset_schema
 from chipmill.learning.stacks import open_stack
 from chipmill.region.config import Region
 from chipmill.region.jobs import TrainConfig
+from chipmill.region.load import load_region, load_train
 
+REGIONS: Final = Path(__file__).resolve().parents[1] / "deployments" / "regions"
+CATALOG: Final = Path(__file__).resolve().parents[2] / "shared" / "data" / "catalog"
+"""The real scenes that the example names."""
 _TOLERANCE: Final = 0.03  # of the IoU that NDWI may be ahead
 _FOLDS: Final = 3
 _WATER: Final = 1
@@ -53,9 +57,9 @@ def measure(options: argparse.Namespace) -> Iterator[Figure]:
     """Yield the figures of the demo region and of Boadella, whichever of both is there."""
     if options.demo.is_dir():
         yield from demo_figures(options.demo, quick=options.quick)
-    if options.catalog.is_dir():
+    if CATALOG.is_dir():
         folds = [0] if options.quick and options.fold is None else range(_FOLDS)
-        yield from boadella_figures(options.catalog, folds if options.fold is None else [options.fold])
+        yield from boadella_figures(folds if options.fold is None else [options.fold])
 
 
 def demo_figures(output: Path, *, quick: bool) -> Iterator[Figure]:
@@ -113,12 +117,12 @@ def judge(dataset: Path, classify: Classify) -> NDArray[np.int64]:
     return total
 
 
-def boadella_figures(catalog: Path, folds: Any) -> Iterator[Figure]:
+def boadella_figures(folds: Any) -> Iterator[Figure]:
     """Yield water IoU of the model and of NDWI > 0 per spatial fold, and their means."""
     trials = []
     for fold in folds:
         with tempfile.TemporaryDirectory() as folder:
-            trials.append(boadella_trial(catalog.resolve(), fold, Path(folder)))
+            trials.append(boadella_trial(fold, Path(folder)))
         context = {"fold": fold, "pixels": trials[-1].pixels}
         yield Figure(f"boadella fold {fold}: water IoU of NDWI > 0", trials[-1].ndwi, "IoU", context=context)
         yield Figure(
@@ -132,18 +136,10 @@ def boadella_figures(catalog: Path, folds: Any) -> Iterator[Figure]:
     )
 
 
-def boadella_trial(catalog: Path, fold: int, folder: Path) -> Trial:
+def boadella_trial(fold: int, folder: Path) -> Trial:
     """Build the fold, train, and judge both sides on its held-back pixels."""
-    dataset = chain.build(boadella_region(catalog, fold, folder))
-    train = TrainConfig(
-        name="water",
-        preset="small",
-        epochs=40,
-        patience=40,
-        batch_size=8,
-        learning_rate=0.005,
-        output=str(folder),
-    )
+    region, train = boadella_files(fold, folder)
+    dataset = chain.build(region)
     model = chain.train(train, dataset)
     facts = read_json(ModelDir(model.path).metrics)["splits"]["test"]
     names = list(dataset_schema(dataset.path).names)
@@ -155,34 +151,10 @@ def boadella_trial(catalog: Path, fold: int, folder: Path) -> Trial:
     return Trial(facts["classes"][_WATER]["iou"], float(score(theirs).iou[_WATER]), facts["pixels"])
 
 
-def boadella_region(catalog: Path, fold: int, folder: Path) -> Region:
-    """Return the region of real Sentinel-2 scenes with water labels of four dates (see the README of the data)."""
-    label = next((catalog / "boadella-labels").glob("*/*.tif"))
-    root = str(catalog / "catalog.json")
-    values = {
-        "name": "boadella",
-        "aoi": {"bbox": (2.78, 42.32, 2.85, 42.38)},
-        "time": {"range": ("2020-01-01", "2022-01-01"), "slots": {"around_label": {}}},
-        "grid": {"like": str(label)},
-        "tiles": {
-            "from": "label-items", "source": {"catalog": root}, "collection": "boadella-labels", "asset": label.stem,
-        },
-        "imagery": [
-            {
-                "name": "s2",
-                "source": {"catalog": root, "collection": "boadella-s2-l2a"},
-                "bands": {name: name for name in ("blue", "green", "red", "nir", "swir16", "swir22")},
-                "mask": None,
-                "empty": "fill",
-                "clear": {"threshold": 0.0, "floor": 0.0, "min_count": 1},
-            }
-        ],
-        "labels": {"classes": {"0": "other", "1": "water"}},
-        "dataset": {
-            "layout": "single",
-            "chips": {"size_px": 64, "stride_px": 32},
-            "splits": {"folds": _FOLDS, "fold": fold, "block_px": 64, "buffer_px": 0},
-        },
-        "output": str(folder),
-    }  # fmt: skip
-    return Region.model_validate(values)
+def boadella_files(fold: int, folder: Path) -> tuple[Region, TrainConfig]:
+    """Return the shipped example on real Sentinel-2 scenes with water labels of four dates, for one fold."""
+    region, train = load_region(REGIONS / "boadella.yaml"), load_train(REGIONS / "boadella-train.yaml")
+    splits = region.dataset.splits.model_copy(update={"fold": fold})
+    dataset = region.dataset.model_copy(update={"splits": splits})
+    update = {"output": str(folder)}
+    return region.model_copy(update=update | {"dataset": dataset}), train.model_copy(update=update)

@@ -34,6 +34,7 @@ def test_the_shortest_file_has_defaults_that_work(write):
     assert region.labels.classes == {"10": "crop", "20-30": "tree"}
     assert region.resolve("a.tif").parent == Path(region.file).parent
     assert region.output_dir == Path(region.file).parent / "out"
+    assert region.resolve("../up/./a.tif") == Path(region.file).parents[1] / "up" / "a.tif"
 
 
 def test_every_field_has_a_description_in_the_form():

@@ -1,5 +1,6 @@
 """The base of all parameter models, and the small models that several of them share."""
 
+import os
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self
 
@@ -64,8 +65,8 @@ class FileModel(Model):
     """Absolute path of the file, whose folder relative paths are taken from; set when it is read."""
 
     def resolve(self, path: str) -> Path:
-        """Return a path of the file as an absolute one."""
-        return (Path(self.file or "region.yaml").parent / path).absolute()
+        """Return a path of the file as an absolute one, without ``..``, links left as they are."""
+        return Path(os.path.normpath((Path(self.file or "region.yaml").parent / path).absolute()))
 
     @property
     def output_dir(self) -> Path:
