@@ -10,7 +10,6 @@ import ipaddress
 import math
 import os
 import re
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -175,11 +174,14 @@ def open_asset(
         options["CPL_VSIL_CURL_NON_CACHED"] = name
     level = {} if overview is None else {"overview_level": overview}
     # A file handle takes the settings along when it is opened, so they need not hold while it is read.
-    with reading(location), rasterio.Env(**options), warnings.catch_warnings():
-        # A file that lost its georeference is most often one that was cut.
-        warnings.simplefilter("error", NotGeoreferencedWarning)
+    with reading(location), rasterio.Env(**options):
         dataset = rasterio.open(name, driver=_driver(location, drivers), sharing=False, **level)
     with dataset, reading(location):
+        if dataset.transform.is_identity and not dataset.gcps[0] and dataset.rpcs is None:
+            raise AssetReadError(
+                f"{redact(location)} has no georeference, most often because it was cut: replace it, or take its item "
+                "out of the catalog"
+            )
         yield dataset
 
 

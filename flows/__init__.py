@@ -1,0 +1,1 @@
+"""In which order: each flow reads as the list of its steps. Imported as `chipmill.flows`."""

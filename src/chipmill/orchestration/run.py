@@ -1,0 +1,256 @@
+"""One job of the command line: find out what is in force, and only if something is missing start server, cluster and flow.
+
+The search is made here, once, before anything is started; its answer goes into the attempt. This module imports neither
+Prefect nor distributed before a flow has to run, so that "nothing to do" is said within seconds. The flow itself is
+handed in by the caller: rooms below the flows do not import them.
+"""
+
+import contextlib
+import dataclasses
+import os
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Any, Final, Literal
+
+from chipmill.core.errors import TilesFailedError, VersionNotFoundError
+from chipmill.core.store import read_sidecar
+from chipmill.core.units import UnitFailure, failures
+from chipmill.core.versions import Versions
+from chipmill.dataset.manifest import DatasetRef, current_dataset
+from chipmill.imagery.canary import require_safe_gdal
+from chipmill.imagery.catalog import find_items, freeze_items
+from chipmill.imagery.items import Answer
+from chipmill.imagery.planning import make_tiles, tile_aoi
+from chipmill.learning.bundle import ModelRef, current_model, find_model
+from chipmill.mapping.outputs import MapRef, current_map
+from chipmill.mapping.prediction import map_versions
+from chipmill.orchestration.cells import hold_cell, training_set
+from chipmill.orchestration.ending import CommittedWithFailuresError
+from chipmill.orchestration.progress import Listener, listening
+from chipmill.orchestration.runs import Clock, RunRef, failures_of, running_clock, write_run
+from chipmill.orchestration.server import running_server
+from chipmill.region.config import Region
+from chipmill.region.jobs import PredictConfig, TrainConfig
+from chipmill.region.plan import cell_dir
+
+type Kind = Literal["refresh", "build", "train", "predict"]
+type LoadFlow = Callable[[], Any]
+"""Imports and returns the flow of the job's kind."""
+type Product = DatasetRef | ModelRef | MapRef
+
+_ENDED_BY_SIGNAL: Final = 128
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Job:
+    """What the command line was asked for; `kind` names the flow, the others are its files."""
+
+    kind: Kind
+    region: Region | None = None
+    train: TrainConfig | None = None
+    predict: PredictConfig | None = None
+
+    @property
+    def command(self) -> str:
+        """The command that does the job again: it redoes what failed, and only that."""
+        region, train, predict = (
+            config and config.file for config in (self.region, self.train, self.predict)
+        )
+        if self.kind == "train":
+            return f"chipmill train {train}"
+        if self.kind == "predict":
+            return f"chipmill predict {predict}"
+        options = [f" --train {train}" if train else "", f" --predict {predict}" if predict else ""]
+        return f"chipmill {'run' if self.kind == 'refresh' else 'build'} {region}{''.join(options)}"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class RunSummary:
+    """How a job ended."""
+
+    exit_code: int
+    """0 done, 3 finished with failed units; every other failure is raised."""
+    changed: bool
+    """False: everything was in force, and nothing was started."""
+    message: str
+    dataset: DatasetRef | None = None
+    model: ModelRef | None = None
+    map: MapRef | None = None
+    failures: tuple[UnitFailure, ...] = ()
+    redo: str | None = None
+    """The command that redoes what failed, and only that; None where nothing did."""
+    report: Path | None = None
+    """Page of the run; None for a training, which belongs to no cell."""
+    record: Path | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class InForce:
+    """What of a job the store has already."""
+
+    answer: Answer | None = None
+    """Of the search."""
+    datasets: tuple[DatasetRef, ...] = ()
+    """That the model learns from."""
+    dataset: DatasetRef | None = None
+    model: ModelRef | None = None
+    map: MapRef | None = None
+
+
+def run_job(
+    job: Job, load_flow: LoadFlow, *, new: bool = False, on_progress: Listener | None = None
+) -> RunSummary:
+    """Do a job, or say that there is nothing to do.
+
+    ``new`` discards an open attempt and its frozen answer of the search. ``on_progress`` is called in this process.
+    Failed units end in a summary with exit code 3; any other error is raised after server and cluster have ended.
+    """
+    require_safe_gdal()
+    found = look(job)
+    if _is_complete(job, found):
+        return RunSummary(
+            0, False, "everything is up to date: nothing to do", found.dataset, found.model, found.map
+        )
+    with contextlib.ExitStack() as stack:
+        notes = _prepare(job, found, stack, new=new)
+        clock = stack.enter_context(running_clock())
+        stack.enter_context(listening(on_progress))
+        if on_progress is not None:
+            # The bars tell how far it is and the summary what failed; the server keeps all messages.
+            os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
+        with ending_on_sigterm(), running_server(meanwhile=load_flow):
+            outcome = load_flow()(*_parameters(job, found), return_state=True).result(raise_on_failure=False)
+        return _summary(job, found, outcome, clock, notes)
+
+
+def look(job: Job) -> InForce:
+    """Search once and find out what of the job is in force already; reads the store and the catalog, nothing else.
+
+    Raises ItemSearchError, BadInputError and VersionNotFoundError as the library does.
+    """
+    answer = dataset = model = None
+    mapped: MapRef | None = None
+    if job.region is not None:
+        tiles = make_tiles(job.region)
+        answer = find_items(job.region, tiles)
+        dataset = current_dataset(job.region, answer, tiles)
+    datasets: tuple[DatasetRef, ...] = ()
+    if job.train is not None and (job.region is None or dataset is not None):
+        datasets = training_set(job.train, job.region, dataset)
+        model = current_model(job.train, datasets)
+    if job.region is not None and job.predict is not None and dataset is not None:
+        chosen = _chosen_model(job, model)
+        mapped = current_map(dataset, job.region, chosen, job.predict) if chosen else None
+    return InForce(answer, datasets, dataset, model, mapped)
+
+
+def _chosen_model(job: Job, trained: ModelRef | None) -> ModelRef | None:
+    """Return the model that the map is made with: that of this job, or one that stands."""
+    if job.predict is None or (job.train is not None and job.train.name == job.predict.model):
+        return trained
+    return find_model(job.predict.model, job.predict.output_dir)
+
+
+def _is_complete(job: Job, found: InForce) -> bool:
+    wanted = [(job.region, found.dataset), (job.train, found.model), (job.predict, found.map)]
+    return all(have is not None for asked, have in wanted if asked is not None)
+
+
+def _prepare(job: Job, found: InForce, stack: contextlib.ExitStack, *, new: bool) -> str:
+    """Take the cell's lock and freeze the answer of the search into the attempt; return what is to be said of it."""
+    if job.region is None or found.answer is None:
+        return ""
+    stack.enter_context(hold_cell(job.region, f"of {job.command}"))
+    if found.dataset is not None:
+        return ""
+    plan = tile_aoi(job.region, fresh=new)
+    frozen = read_sidecar(plan.version.items)
+    if frozen is not None and frozen.fingerprint != found.answer.fingerprint:
+        return f"; the catalog answers differently by now, the open attempt kept its {frozen.records} items (--new takes the new ones)"
+    freeze_items(plan, found.answer)
+    return ""
+
+
+def _parameters(job: Job, found: InForce) -> tuple[Any, ...]:
+    """Return the arguments of the job's flow."""
+    return {
+        "refresh": (job.region, job.train, job.predict, found.dataset, found.model),
+        "build": (job.region,),
+        "train": (found.datasets, job.train),
+        "predict": (job.region, None, job.predict, found.dataset),
+    }[job.kind]
+
+
+@contextlib.contextmanager
+def ending_on_sigterm() -> Iterator[None]:
+    """Let SIGTERM end this process in order inside the block: flow recorded, cluster and server closed, exit code 143.
+
+    Prefect catches the signal during a flow and then sends it again to whoever had it before: without a handler the
+    process would be gone before it has closed anything.
+    """
+
+    def end(number: int, _frame: FrameType | None) -> None:
+        raise SystemExit(_ENDED_BY_SIGNAL + number)
+
+    try:
+        before = signal.signal(signal.SIGTERM, end)
+    except ValueError:  # only the main thread may; another one is ended by the program that it belongs to
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _summary(job: Job, found: InForce, outcome: Any, clock: Clock, notes: str) -> RunSummary:
+    """Tell how the flow ended, and write the record of the run where the flow has not."""
+    lost: tuple[UnitFailure, ...] = ()
+    product, text = outcome, "done"
+    if isinstance(outcome, CommittedWithFailuresError):
+        product, text = outcome.product, str(outcome)
+    elif isinstance(outcome, TilesFailedError):
+        product, text, lost = None, str(outcome), _open_failures(job)
+    elif isinstance(outcome, Exception):
+        raise outcome
+    made = product if isinstance(product, RunRef) else _as_run(found, product)
+    products = [one for one in (made.dataset, made.model, made.map) if one is not None]
+    lost = lost or tuple(one for ref in products for one in failures_of(ref))
+    failed = isinstance(outcome, TilesFailedError)
+    redo = job.command if failed else None
+    record, page = made.record, made.page
+    if record is None and job.region is not None:
+        name = f"{job.kind}/{job.region.name}"
+        record, page = write_run(
+            cell_dir(job.region), name, clock.started, clock.stages(), tuple(products), lost, redo or ""
+        )
+    code = TilesFailedError.exit_code if failed else 0
+    return RunSummary(code, True, text + notes, made.dataset, made.model, made.map, lost, redo, page, record)
+
+
+def _as_run(found: InForce, product: Product | None) -> RunRef:
+    """Return what a flow made together with what was in force before."""
+    dataset = product if isinstance(product, DatasetRef) else found.dataset
+    model = product if isinstance(product, ModelRef) else found.model
+    return RunRef(dataset, model, product if isinstance(product, MapRef) else found.map, None, None)
+
+
+def _open_failures(job: Job) -> tuple[UnitFailure, ...]:
+    """Return the failed units that the open attempts of the job's cell and map hold."""
+    places: list[Versions] = []
+    if job.region is not None:
+        places.append(cell_dir(job.region).versions)
+        if job.predict is not None:
+            with contextlib.suppress(
+                VersionNotFoundError
+            ):  # no model yet: the failures are those of the dataset
+                model = find_model(job.predict.model, job.predict.output_dir)
+                places.append(map_versions(job.region, model, job.predict))
+    return tuple(
+        lost
+        for place in places
+        for number in place.attempts()
+        for lost in failures(place.attempt_path(number))
+    )
