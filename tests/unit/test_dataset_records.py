@@ -28,8 +28,12 @@ GOLDEN = bytes.fromhex(
     "0a180a06616e63686f72120e0a0c0a0a323031392d30312d3031"
     "0a150a03637273120e0a0c0a0a455053473a3332363333"
     "0a410a097472616e73666f726d12340a320a30"
-    "0000000000002440" "0000000000000000" "0000000080841e41"
-    "0000000000000000" "00000000000024c0" "0000000078745341"
+    "0000000000002440"
+    "0000000000000000"
+    "0000000080841e41"
+    "0000000000000000"
+    "00000000000024c0"
+    "0000000078745341"
 )
 
 
@@ -39,7 +43,12 @@ def sample(rows=1, cols=2, bands=2, chip_id="32633-0a1b2c3d_64_-128_2019-01-01",
     label = (np.arange(rows * cols) % 3).astype(np.uint8)
     label[-1] = 255
     return Sample(
-        image.reshape(rows, cols, bands), label.reshape(rows, cols), chip_id, "2019-01-01", "EPSG:32633", TRANSFORM
+        image.reshape(rows, cols, bands),
+        label.reshape(rows, cols),
+        chip_id,
+        "2019-01-01",
+        "EPSG:32633",
+        TRANSFORM,
     )
 
 

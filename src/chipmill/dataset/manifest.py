@@ -54,7 +54,15 @@ class DatasetRef:
 def wanted_fingerprint(config: str, tiles: Sequence[Tile], items: str) -> str:
     """Return what identifies a dataset before it is made: configuration, tiles, items, versions of the stages."""
     places = [
-        [tile.tile_id, tile.lattice.lattice_id, tile.window, tile.anchor, tile.split, tile.reject, tile.label_content]
+        [
+            tile.tile_id,
+            tile.lattice.lattice_id,
+            tile.window,
+            tile.anchor,
+            tile.split,
+            tile.reject,
+            tile.label_content,
+        ]
         for tile in tiles
     ]
     versions = [STAGE_VERSION, *(module.STAGE_VERSION for module in _STAGES)]
