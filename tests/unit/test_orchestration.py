@@ -1,7 +1,9 @@
 """The parts of orchestration that need neither server nor cluster."""
 
+import contextlib
 import datetime as dt
 import pickle
+import signal
 
 import pytest
 
@@ -235,3 +237,34 @@ def test_a_record_of_a_run_holds_what_its_page_tells(tmp_path):
     assert facts["stages"] == [{"name": "rank_items", "seconds": 1.5, "units": 9, "failed": 0}]
     assert "t-1" in page.read_text()
     assert {name for name, _ in facts["versions"]} >= {"python", "chipmill", "rasterio", "prefect"}
+
+
+def test_a_lost_ctrl_c_ends_the_run_at_its_next_step():
+    from chipmill.orchestration.interrupt import interruptible, stop_if_asked
+
+    steps = []
+
+    def run():
+        with interruptible():
+            with contextlib.suppress(KeyboardInterrupt):  # as a callback of a library does
+                signal.raise_signal(signal.SIGINT)
+            steps.append("went on")
+            stop_if_asked()
+            steps.append("never")
+
+    with pytest.raises(KeyboardInterrupt):
+        run()
+    assert steps == ["went on"]
+    stop_if_asked()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_run_that_ends_although_it_was_asked_to_stop_says_so():
+    from chipmill.orchestration.interrupt import interruptible
+
+    def run():
+        with interruptible(), contextlib.suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        run()

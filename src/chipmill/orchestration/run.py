@@ -28,6 +28,7 @@ from chipmill.mapping.outputs import MapRef, current_map
 from chipmill.mapping.prediction import map_versions
 from chipmill.orchestration.cells import hold_cell, training_set
 from chipmill.orchestration.ending import CommittedWithFailuresError
+from chipmill.orchestration.interrupt import interruptible
 from chipmill.orchestration.progress import Listener, listening
 from chipmill.orchestration.runs import Clock, RunRef, failures_of, running_clock, write_run
 from chipmill.orchestration.server import running_server
@@ -120,7 +121,7 @@ def run_job(
         if on_progress is not None:
             # The bars tell how far it is and the summary what failed; the server keeps all messages.
             os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
-        with ending_on_sigterm(), running_server(meanwhile=load_flow):
+        with interruptible(), ending_on_sigterm(), running_server(meanwhile=load_flow):
             outcome = load_flow()(*_parameters(job, found), return_state=True).result(raise_on_failure=False)
         return _summary(job, found, outcome, clock, notes)
 

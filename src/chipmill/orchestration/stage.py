@@ -25,6 +25,7 @@ from prefect.utilities.annotations import allow_failure
 from chipmill.core.units import Batch, BatchResult, describe, failures, load_batches, record_failure
 from chipmill.orchestration.ending import CommittedWithFailuresError
 from chipmill.orchestration.funnel import show_failures
+from chipmill.orchestration.interrupt import stop_if_asked
 from chipmill.orchestration.progress import Progress, StageProgress, tell
 from chipmill.orchestration.records import crash_task_runs
 from chipmill.orchestration.settings import read_settings
@@ -66,6 +67,7 @@ def step[**P, R](task: "Task[P, R]", *args: Any, after: After = ()) -> Step[R]:
 
     Raises what the task raises, after Prefect has recorded it.
     """
+    stop_if_asked()
     tell(Progress(task.name, 0, 0, 1))
     call: Any = task  # the signature of a task speaks of its own parameters, not of wait_for
     state = call(*[_value(arg) for arg in args], wait_for=_states(after), return_state=True)
@@ -171,6 +173,7 @@ class _Stage:
         pending = set(submitted)
         try:
             for future in as_completed(list(submitted)):
+                stop_if_asked()
                 try:
                     self._account(future.result())
                 except Exception as error:  # noqa: BLE001 - any error of a batch is looked at unit by unit
@@ -179,6 +182,7 @@ class _Stage:
                         crash_task_runs([future.task_run_id], _reason(error))
                 pending.discard(future)
                 self.states.append(_settled(future))
+                _release(future)
         except BaseException:
             _abandon(pending)
             raise
@@ -196,6 +200,13 @@ def _abandon(pending: "Iterable[PrefectFuture[Any]]") -> None:
         if wrapped is not None:
             wrapped.cancel()
     crash_task_runs([future.task_run_id for future in pending], "the run was ended")
+
+
+def _release(future: "PrefectFuture[Any]") -> None:
+    """Let Dask forget a result that was taken: else it does the batch again when the worker that holds it dies."""
+    wrapped = getattr(future, "wrapped_future", None)
+    if wrapped is not None:
+        wrapped.release()
 
 
 def _settled(future: "PrefectFuture[Any]") -> Any:
