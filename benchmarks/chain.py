@@ -11,6 +11,8 @@ from chipmill.core.store import lock
 from chipmill.core.units import BatchResult, load_batches
 from chipmill.dataset import labels, manifest, selection, shards, splits, stack, windows
 from chipmill.dataset.manifest import DatasetRef
+from chipmill.dataset.selection import ChipsRef
+from chipmill.dataset.stack import StackRef
 from chipmill.imagery import catalog, composite, planning, ranking
 from chipmill.learning import bundle, evaluation, training
 from chipmill.learning.bundle import ModelRef
@@ -22,7 +24,7 @@ _RUN = "benchmark"
 
 
 def build(region: Region) -> DatasetRef:
-    """Build and commit the dataset of a region with labels."""
+    """Build and commit the dataset of a region; without labels it has stacks to map and no chips."""
     with lock(cell_dir(region).lock, _RUN):
         plan = planning.tile_aoi(region)
         items = catalog.search_items(plan)
@@ -31,12 +33,17 @@ def build(region: Region) -> DatasetRef:
         _stage(plan, "composite_tiles", lambda batch: composite.composite_tiles(plan, ranked, batch))
         _stage(plan, "grid_layers", lambda batch: labels.grid_layers(plan, batch))
         stacks = stack.build_stacks(plan, ranked)
-        _stage(plan, "index_windows", lambda batch: windows.index_windows(plan, stacks, batch))
-        found = windows.close_windows(plan, stacks)
-        chips = selection.select_chips(plan, splits.assign_splits(plan, found))
-        _stage(plan, "write_shards", lambda batch: shards.write_shards(plan, chips, batch))
+        chips = _cut(plan, stacks) if region.labels is not None else None
         manifest.seal_dataset(plan, items, ranked, stacks, chips)
         return manifest.publish_dataset(plan)
+
+
+def _cut(plan: Plan, stacks: StackRef) -> ChipsRef:
+    _stage(plan, "index_windows", lambda batch: windows.index_windows(plan, stacks, batch))
+    found = windows.close_windows(plan, stacks)
+    chips = selection.select_chips(plan, splits.assign_splits(plan, found))
+    _stage(plan, "write_shards", lambda batch: shards.write_shards(plan, chips, batch))
+    return chips
 
 
 def _stage(plan: Plan, stage: str, work: Callable[..., BatchResult]) -> None:

@@ -7,6 +7,7 @@ from chipmill.orchestration.cells import hold_cell, run_name
 from chipmill.orchestration.cluster import stage_runner
 from chipmill.orchestration.stage import run_stage, step
 from chipmill.region.config import Region
+from chipmill.region.roots import check_roots
 from chipmill.tasks.dataset import (
     assign_splits,
     build_stacks,
@@ -27,6 +28,7 @@ def build_dataset(region: Region) -> DatasetRef:
     Args:
         region: the region file; without labels the dataset ends with the stacks and holds no chips.
     """
+    region = check_roots(region)
     with hold_cell(region):
         plan = step(tile_aoi, region)
         items = step(search_items, plan, after=plan)

@@ -12,6 +12,7 @@ from chipmill.orchestration.ending import conclude
 from chipmill.orchestration.stage import given, run_flow, run_stage, step
 from chipmill.region.config import Region
 from chipmill.region.jobs import PredictConfig
+from chipmill.region.roots import check_roots
 from chipmill.tasks.mapping import estimate_areas, plan_map, predict_strips, stitch_map
 
 
@@ -27,6 +28,7 @@ def predict_map(
         predict: the predict file.
         dataset: the version of the cell in force, whose stacks are mapped; null: it is built.
     """
+    region, predict = check_roots(region), check_roots(predict)
     stacks = given(dataset) if dataset else run_flow(build_dataset, region)
     plan = step(plan_map, stacks, region, model, predict, after=stacks)
     predicted = run_stage(predict_strips, plan, after=plan)

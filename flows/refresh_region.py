@@ -16,6 +16,7 @@ from chipmill.orchestration.runs import RunRef, running_clock
 from chipmill.orchestration.stage import Step, given, run_flow, step
 from chipmill.region.config import Region
 from chipmill.region.jobs import PredictConfig, TrainConfig
+from chipmill.region.roots import check_roots
 from chipmill.tasks.report import write_report
 
 
@@ -36,6 +37,11 @@ def refresh_region(
         dataset: the version of the cell in force, where the caller has found it current.
         model: the model in force, where the caller has found it current.
     """
+    region, train, predict = (
+        check_roots(region),
+        train and check_roots(train),
+        predict and check_roots(predict),
+    )
     with hold_cell(region), running_clock() as clock:
         built = given(dataset) if dataset else run_flow(build_dataset, region)
         trained: Step[Any] = given(model, after=built)

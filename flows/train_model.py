@@ -6,6 +6,7 @@ from chipmill.dataset.manifest import DatasetRef
 from chipmill.learning.bundle import ModelRef
 from chipmill.orchestration.stage import step
 from chipmill.region.jobs import TrainConfig
+from chipmill.region.roots import check_roots
 from chipmill.tasks.learning import evaluate_model, export_model, fit_model
 
 
@@ -17,6 +18,7 @@ def train_model(datasets: tuple[DatasetRef, ...], train: TrainConfig) -> ModelRe
         datasets: committed datasets, in the order of the train file.
         train: the train file.
     """
+    train = check_roots(train)
     fit = step(fit_model, datasets, train)
     metrics = step(evaluate_model, datasets, fit, train, after=fit)
     return step(export_model, datasets, fit, metrics, train, after=metrics).value

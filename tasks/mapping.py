@@ -2,7 +2,7 @@
 
 import uuid
 
-from prefect import task
+from prefect import get_run_logger, task
 
 from chipmill.dataset.manifest import DatasetRef
 from chipmill.learning.bundle import ModelRef, find_model
@@ -20,7 +20,10 @@ from chipmill.report.map import map_page
 def plan_map(dataset: DatasetRef, region: Region, model: ModelRef | None, predict: PredictConfig) -> MapPlan:
     """Open the attempt at a map; without the model of this run it is the one that the predict file names."""
     chosen = model if model and model.name == predict.model else find_model(predict.model, predict.output_dir)
-    return prediction.plan_map(dataset, region, chosen, predict, uuid.uuid4().hex[:12])
+    plan = prediction.plan_map(dataset, region, chosen, predict, uuid.uuid4().hex[:12])
+    for note in plan.notes:
+        get_run_logger().warning(note)
+    return plan
 
 
 predict_strips = task(

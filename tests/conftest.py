@@ -8,6 +8,8 @@ import psutil
 import pytest
 from hypothesis import settings
 
+from chipmill.imagery.gate import close_gate
+
 settings.register_profile("ci", max_examples=50, derandomize=True, deadline=None, database=None)
 settings.register_profile("nightly", max_examples=2000, deadline=None, print_blob=True)
 settings.load_profile(os.environ.get("CHIPMILL_PROFILE", "ci"))
@@ -17,6 +19,7 @@ settings.load_profile(os.environ.get("CHIPMILL_PROFILE", "ci"))
 def nothing_is_left():
     """Each tier ends without a child process or an open port of its own."""
     yield
+    close_gate()
     deadline = time.monotonic() + 10
     while (left := _left()) and time.monotonic() < deadline:
         psutil.wait_procs(psutil.Process().children(recursive=True), timeout=0.2)

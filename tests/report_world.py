@@ -10,7 +10,7 @@ from chipmill.core.units import load_batches
 from chipmill.dataset import labels, manifest, selection, shards, splits, stack, windows
 from chipmill.imagery import catalog, composite, planning, ranking
 from chipmill.learning.metrics import report
-from chipmill.learning.schema import manifest_schema, schema_to_json
+from chipmill.learning.schema import dataset_schema, schema_to_json
 from chipmill.region.load import load_region
 
 REGION = """
@@ -75,7 +75,7 @@ def make_model(dataset: Path, folder: Path, name: str = "trees") -> Path:
     about = {
         "schema_version": 1, "name": name, "version": 1, "fingerprint": "f" * 64, "architecture": "unet",
         "preset": "tiny", "parameters": 7526, "temperature": 1.4, "epochs": 3, "best_epoch": 2, "train": train,
-        "input": schema_to_json(manifest_schema(facts)),
+        "input": schema_to_json(dataset_schema(dataset)),
         "datasets": [{"fingerprint": facts.fingerprint, "version": 1, "chips": facts.counts.written}],
         "weights": {"file": "weights.weights.h5", "bytes": 1, "sha256": "0" * 64},
     }  # fmt: skip

@@ -10,20 +10,36 @@ from chipmill.imagery.planning import make_tiles
 from chipmill.region.fields import Source
 from chipmill.region.identity import config_fingerprint
 from chipmill.region.load import load_predict, load_region, load_train
+from chipmill.region.plan import stack_bands
 
 FOLDER = Path(__file__).resolve().parents[2] / "deployments" / "regions"
 
 
-def test_train_and_predict_files_name_region_files_that_are_there():
-    train, predict = (
-        load_train(FOLDER / "boadella-train.yaml"),
-        load_predict(FOLDER / "boadella-predict.yaml"),
+@pytest.mark.parametrize(
+    ("train", "learnt", "predict", "mapped"),
+    [
+        ("boadella-train", ["boadella"], "boadella-predict", ["boadella"]),
+        ("boadella-rgbn-train", ["boadella-rgbn"], "belgium-predict", ["mol", "antwerp"]),
+    ],
+)
+def test_train_and_predict_files_name_region_files_that_are_there(train, learnt, predict, mapped):
+    learning, mapping = load_train(FOLDER / f"{train}.yaml"), load_predict(FOLDER / f"{predict}.yaml")
+    learnt_from, maps = (
+        [load_region(FOLDER / f"{name}.yaml") for name in names] for names in (learnt, mapped)
     )
-    region = load_region(FOLDER / "boadella.yaml")
-    assert [train.resolve(name) for name in train.datasets] == [Path(region.file)]
-    assert [predict.resolve(name) for name in predict.regions] == [Path(region.file)]
-    assert predict.model == train.name
-    assert train.output_dir == predict.output_dir == region.output_dir
+    assert [learning.resolve(name) for name in learning.datasets] == [Path(one.file) for one in learnt_from]
+    assert [mapping.resolve(name) for name in mapping.regions] == [Path(one.file) for one in maps]
+    assert mapping.model == learning.name
+    assert {one.output_dir for one in (learning, mapping, *learnt_from, *maps)} == {learning.output_dir}
+    # what the model is given is what it has learnt to read
+    assert len({(stack_bands(one), one.dataset.layout) for one in (*learnt_from, *maps)}) == 1
+
+
+def test_the_model_of_four_bands_differs_from_the_other_in_its_bands_alone():
+    one, other = (load_region(FOLDER / f"{name}.yaml") for name in ("boadella", "boadella-rgbn"))
+    bands = {name: name for name in ("blue", "green", "red", "nir")}
+    imagery = one.imagery[0].model_copy(update={"bands": bands})
+    assert one.model_copy(update={"name": other.name, "file": other.file, "imagery": (imagery,)}) == other
 
 
 @pytest.mark.real

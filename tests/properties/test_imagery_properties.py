@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from chipmill.imagery.evidence import Candidate
+from chipmill.imagery.hrefs import relative_href, resolve_href
 from chipmill.imagery.kernels import conversion, reduce_first, reduce_mean, reduce_median
 from chipmill.imagery.masks import dilate
 from chipmill.imagery.ranking import CHOSEN, clear_level, rank
-from chipmill.imagery.sources import relative_href, resolve_href
 from chipmill.region.imagery import Clear
 
 RULE = conversion(1.0, 0.0, 1.0, "int16", -32768)

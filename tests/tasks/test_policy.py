@@ -1,6 +1,7 @@
 """How tasks are run: what is tried again, and the order in which products are sealed, told and committed."""
 
 import inspect
+from types import SimpleNamespace
 
 import pytest
 from prefect import Task
@@ -146,10 +147,13 @@ def test_the_map_is_made_with_the_model_of_the_run_only_where_the_predict_file_n
         name = "crops"
 
     monkeypatch.setattr(mapping, "find_model", lambda name, output: f"{name} in {output}")
-    monkeypatch.setattr(
-        mapping.prediction, "plan_map", lambda dataset, region, model, predict, run: (model, len(run))
-    )
-    assert mapping.plan_map.fn("data", "region", Model, Predict) == (Model, 12)
-    assert mapping.plan_map.fn("data", "region", None, Predict) == ("crops in out", 12)
+
+    def plan(dataset, region, model, predict, run):
+        return SimpleNamespace(model=model, run=run, notes=())
+
+    monkeypatch.setattr(mapping.prediction, "plan_map", plan)
+    planned = mapping.plan_map.fn("data", "region", Model, Predict)
+    assert (planned.model, len(planned.run)) == (Model, 12)
+    assert mapping.plan_map.fn("data", "region", None, Predict).model == "crops in out"
     Predict.model = "crops@3"
-    assert mapping.plan_map.fn("data", "region", Model, Predict) == ("crops@3 in out", 12)
+    assert mapping.plan_map.fn("data", "region", Model, Predict).model == "crops@3 in out"

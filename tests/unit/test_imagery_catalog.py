@@ -14,8 +14,8 @@ from chipmill.core.store import sha256_file
 from chipmill.imagery import sources
 from chipmill.imagery.catalog import find_items, find_label_items, load_items, search_items
 from chipmill.imagery.freeze import read_items, write_items
+from chipmill.imagery.hrefs import relative_href, resolve_href, source_root
 from chipmill.imagery.items import acquisitions
-from chipmill.imagery.sources import relative_href, resolve_href, source_root
 
 
 def pixels():
@@ -131,7 +131,7 @@ def test_nothing_left_is_an_error_that_says_why(tmp_path, archive):
 
 
 def test_an_unknown_index_is_refused_before_the_search(tmp_path, archive):
-    with pytest.raises(BadInputError, match="'ndxx' is not an index"):
+    with pytest.raises(ValueError, match=r"indices\.0"):
         search(tmp_path, archive, indices=["ndxx"])
     with pytest.raises(BadInputError, match="needs the bands green, nir"):
         search(tmp_path, archive, indices=["ndwi"])

@@ -59,4 +59,6 @@ def test_what_cannot_be_made_is_refused_with_a_way_out():
         indices_of(("ndvj",), ("red",))
     with pytest.raises(BadInputError, match="of one imagery entry"):
         check_indices(("ndvi",), [("red",), ("nir",)])
+    with pytest.raises(BadInputError, match="'ndxx' is not an index that is known here: write one of bsi, "):
+        check_indices(("ndxx",), [("red",)])
     check_indices(tuple(INDICES), [("red", "nir", "green", "blue", "swir16", "swir22")])

@@ -54,6 +54,13 @@ def test_the_first_statement_about_the_offset_counts(properties, declared, expec
     assert sentinel2_offset(raw(**properties), declared) == expected
 
 
+@pytest.mark.parametrize(("share", "problem"), [(100.0, "holds no data"), (99.99, ""), (None, "")])
+def test_an_item_that_says_that_it_is_empty_is_left_out(share, problem):
+    item = parsed(raw(**{"s2:nodata_pixel_percentage": share}))
+    assert problem in item.problem
+    assert bool(item.problem) == bool(problem)
+
+
 @pytest.mark.parametrize(
     ("properties", "declared"),
     [({"s2:boa_offset_applied": False}, 0.0), ({"s2:processing_baseline": "02.14"}, -0.1)],

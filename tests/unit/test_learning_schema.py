@@ -13,9 +13,12 @@ from chipmill.learning.schema import (
     ModelClass,
     check_input,
     merge_schemas,
+    resolution_m,
     schema_from_json,
     schema_to_json,
 )
+from chipmill.region.grid import Lattice, Window
+from chipmill.region.tiles import Tile
 
 
 def make(**changes):
@@ -57,8 +60,33 @@ def test_input_that_means_something_else_is_refused(changes, named):
         check_input(make(), make(**changes), "model crops@1", "region savinja")
 
 
-def test_a_slightly_other_resolution_and_other_classes_are_no_matter_for_input():
-    check_input(make(), make(resolution_m=12.0, classes=()), "model", "region")
+def test_other_classes_and_the_rounding_of_a_resolution_are_no_matter_for_input():
+    assert check_input(make(), make(resolution_m=10.009, classes=()), "model", "region") == ()
+
+
+@pytest.mark.parametrize(("metres", "share"), [(12.5, "25.0 %"), (7.5, "25.0 %"), (10.02, "0.2 %")])
+def test_another_resolution_within_a_quarter_is_told(metres, share):
+    (note,) = check_input(make(), make(resolution_m=metres), "model crops@1", "region savinja")
+    assert note.startswith(
+        f"region savinja has pixels of {metres:g} m and model crops@1 of 10 m, {share} apart"
+    )
+
+
+@pytest.mark.parametrize(
+    ("lattice", "window", "side"),
+    [
+        (Lattice(32631, 0, 0, 10, 10), Window(60_000, -560_000, 64, 64), 10.0),
+        # Boadella at 42.35 degrees north: nearly twice as wide as high in degrees, square in metres
+        (Lattice(4326, 2.792, 42.3646, 0.00012103616, 0.00009016628), Window(0, 0, 380, 377), 9.9944),
+        # at 60 degrees a degree of longitude is half as long as at the equator
+        (Lattice(4326, 10, 60, 0.0002, 0.0001), Window(0, 0, 1, 1), 11.1506),
+        # US survey feet
+        (Lattice(2263, 0, 0, 100, 100), Window(9000, -1000, 8, 8), 100 * 1200 / 3937),
+    ],
+)
+def test_a_pixel_is_measured_in_metres_where_its_tile_is(lattice, window, side):
+    tile = Tile("t", lattice, window, "t", "2020-01-01", None, True, None, None, False, b"")
+    assert resolution_m(tile) == pytest.approx(side, rel=1e-5)
 
 
 @pytest.mark.parametrize("changes", [{"classes": make().classes[::-1]}, {"chip_px": 128}])

@@ -62,7 +62,7 @@ def test_every_field_has_a_description_in_the_form():
         ("2020-01-01]}", "2020-01-01], slots: {every: monthly}}", r"time\.slots\.every"),
         ("nir: nir}", "nir: nir}, offset: maybe", r"imagery\.0\.offset"),
         ("{10: crop", "{x: crop", "neither a value like 10 nor a range"),
-        ("labels:", "indices: [red]\nlabels:", "doubled: red"),
+        ("labels:", "static: [{name: red, path: x.tif}]\nlabels:", "doubled: red"),
         ("labels:", "dataset: {select: {key_class: water}}\nlabels:", "key_class 'water' is no class"),
         ("labels:", "dataset: {splits: {train: 0.9}}\nlabels:", "train \\+ val \\+ test must be 1, got 1.2"),
         ("labels:", "dataset: {splits: {folds: 3, fold: 3}}\nlabels:", "fold must be below folds"),

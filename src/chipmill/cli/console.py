@@ -16,6 +16,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from chipmill.core.errors import ChipmillError
+from chipmill.core.plain import plain
+from chipmill.core.redact import redact
 
 Json = Annotated[
     bool, typer.Option("--json", help="Print one JSON object for machines instead of text for people.")
@@ -34,11 +36,11 @@ class Terminal:
 
     def say(self, text: str, style: str = "") -> None:
         """Tell a person something while the work goes on; text is never read as markup."""
-        (self.err if self.as_json else self.out).print(escape(text), style=style or None)
+        (self.err if self.as_json else self.out).print(escape(plain(text)), style=style or None)
 
     def note(self, text: str) -> None:
         """Tell on stderr how far the work is."""
-        self.err.print(escape(text), style="dim")
+        self.err.print(escape(plain(text)), style="dim")
 
     def result(self, facts: Mapping[str, Any]) -> None:
         """Print the result for machines; does nothing without ``--json``."""
@@ -50,14 +52,18 @@ class Terminal:
         if self.as_json:
             return
         view = Table(
-            title=title or None, title_justify="left", box=None, pad_edge=False, padding=(0, 3, 0, 0)
+            title=escape(plain(title)) or None,
+            title_justify="left",
+            box=None,
+            pad_edge=False,
+            padding=(0, 3, 0, 0),
         )
         for name in head:
             view.add_column(
-                escape(name.removeprefix(">")), justify="right" if name.startswith(">") else "left"
+                escape(plain(name.removeprefix(">"))), justify="right" if name.startswith(">") else "left"
             )
         for row in rows:
-            view.add_row(*(escape(cell) for cell in row))
+            view.add_row(*(escape(plain(cell)) for cell in row))
         self.out.print(view)
 
 
@@ -71,8 +77,9 @@ def terminal(as_json: bool) -> Iterator[Terminal]:
     try:
         yield view
     except ChipmillError as error:
-        view.err.print(escape(" ".join(str(error).split())), style="red")
-        view.result({"ok": False, "error": str(error), "exit_code": error.exit_code})
+        sentence = redact(" ".join(str(error).split()))
+        view.err.print(escape(plain(sentence)), style="red")
+        view.result({"ok": False, "error": sentence, "exit_code": error.exit_code})
         raise typer.Exit(error.exit_code) from error
     except KeyboardInterrupt as error:
         view.err.print("stopped; the same command goes on where it was left", style="yellow")

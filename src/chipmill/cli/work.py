@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
 
 def show_plan(view: Terminal, file: Path) -> None:
-    """Show the bill of a region: bounds from its geometry and from one search."""
+    """Show the bill of a region: bounds from its geometry and from one search; then refuse what a run would refuse."""
+    from chipmill.dataset.preflight import check_region
     from chipmill.imagery.catalog import find_items
-    from chipmill.imagery.planning import make_tiles
+    from chipmill.imagery.planning import place_tiles
     from chipmill.region.plan import estimate
     from chipmill.report.numbers import count, duration, size
 
-    region = load_region(file)
-    tiles = make_tiles(region)
+    region, tiles = place_tiles(load_region(file))
     answer = find_items(region, tiles)
     bill = estimate(region, tiles, len(answer.items), shared_pixels(tiles, answer.items))
     rows = [
@@ -41,7 +41,10 @@ def show_plan(view: Terminal, file: Path) -> None:
         ("time", duration(60 * bill.minutes), "at the planning rate of two cores"),
     ]
     view.table(("What", ">Bound", "How it is meant"), rows, f"{region.name}: nothing was read or written")
-    view.result({"ok": True, "region": region.name, **asdict(bill)})
+    remarks = check_region(region, tiles, answer)
+    for remark in remarks:
+        view.say(remark, "yellow")
+    view.result({"ok": True, "region": region.name, **asdict(bill), "remarks": remarks})
 
 
 def shared_pixels(tiles: "Sequence[Tile]", items: "Sequence[Item]") -> int:
@@ -65,19 +68,23 @@ def run_region(
     view: Terminal, kind: "Kind", file: Path, train: Path | None, predict: Path | None, *, new: bool
 ) -> None:
     """Bring a region up to date, or only build its dataset; exits with 3 where units failed."""
+    from chipmill.learning.preflight import check_training
     from chipmill.orchestration.run import Job
 
     job = Job(
         kind,
-        load_region(file),
+        region := load_region(file),
         load_train(train) if train else None,
         load_predict(predict) if predict else None,
     )
+    if job.train is not None:
+        check_training(job.train, region)
     _finish(view, [_work(view, job, new=new)])
 
 
 def run_training(view: Terminal, file: Path) -> None:
     """Train the model of a train file."""
+    from chipmill.learning.preflight import check_training
     from chipmill.orchestration.run import Job
 
     config = load_train(file)
@@ -85,6 +92,7 @@ def run_training(view: Terminal, file: Path) -> None:
         raise BadInputError(
             f"{file}: datasets is empty: name at least one region file whose dataset is built"
         )
+    check_training(config)
     _finish(view, [_work(view, Job("train", train=config))])
 
 
@@ -120,7 +128,13 @@ def _work(view: Terminal, job: "Job", *, new: bool = False) -> "RunSummary":
     from chipmill.orchestration.run import run_job
 
     with bars(view) as listener:
-        return run_job(job, lambda: load_flow(job.kind), new=new, on_progress=listener)
+        return run_job(
+            job,
+            lambda: load_flow(job.kind),
+            new=new,
+            on_progress=listener,
+            tell=lambda text: view.say(text, "yellow"),
+        )
 
 
 def load_flow(kind: "Kind") -> Any:

@@ -62,8 +62,16 @@ class StoreError(ChipmillError, OSError):
     """The output directory could not be written or is not what it should be."""
 
 
+class OutputError(StoreError):
+    """The output cannot take what a run would write: no permission, no folder, or no room; found before any work."""
+
+    exit_code = 2
+
+
 class LockedError(StoreError):
     """Another run holds the lock of the same cell, model or map."""
+
+    exit_code = 2
 
 
 class DiskFullError(StoreError):

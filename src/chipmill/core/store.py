@@ -15,15 +15,20 @@ import json
 import os
 import shutil
 import socket
+import time
 import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from stat import S_ISREG
 from typing import Any, Final
 
-from chipmill.core.errors import DamagedFileError, DiskFullError, LockedError, StoreError
+from chipmill.core.errors import DamagedFileError, LockedError, OutputError
+from chipmill.core.links import refuse_links
+from chipmill.core.space import refuse_full, space_for
 
 _CHUNK: Final = 1 << 20
 _TEMP: Final = ".tmp-"
+_HOLDER_WAIT_S: Final = 1.0
 
 
 def canonical_json(value: object, indent: int | None = None) -> str:
@@ -70,22 +75,18 @@ def sha256_file(path: Path) -> str:
 def atomic_path(final: Path) -> Iterator[Path]:
     """Give a temporary path beside ``final``; when the block ends well it is synced and renamed onto ``final``.
 
-    Raises DiskFullError for ENOSPC and EDQUOT; any error removes the temporary file and leaves ``final`` as it was.
+    Raises DiskFullError where no space is left; any error removes the temporary file and leaves ``final`` as it was.
     """
+    refuse_links(final.parent)
     temp = final.with_name(f"{_TEMP}{_host()}-{os.getpid()}-{uuid.uuid4().hex[:8]}-{final.name}")
     try:
-        final.parent.mkdir(parents=True, exist_ok=True)
-        yield temp
-        _sync(temp)
-        temp.replace(final)
-        _sync(final.parent)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            free = shutil.disk_usage(final.parent).free
-            raise DiskFullError(
-                f"no space is left to write {final} ({free:,} bytes free): free some and run the same command again"
-            ) from error
-        raise
+        with space_for(final):
+            final.parent.mkdir(parents=True, exist_ok=True)
+            yield temp
+            _sync(temp)
+            refuse_full(final)
+            temp.replace(final)
+            _sync(final.parent)
     finally:
         temp.unlink(missing_ok=True)
 
@@ -171,7 +172,7 @@ def seal_file(
 
 
 def is_good(path: Path, fingerprint: str | None = None, *, full: bool = False) -> bool:
-    """Tell whether a committed file is what its sidecar says.
+    """Tell whether a committed file is what its sidecar says; a link in its place is not.
 
     Size and times are trusted; the content is hashed where the file is newer than its sidecar, or when ``full``.
     """
@@ -179,10 +180,10 @@ def is_good(path: Path, fingerprint: str | None = None, *, full: bool = False) -
     if sidecar is None or (fingerprint is not None and sidecar.fingerprint != fingerprint):
         return False
     try:
-        stat = path.stat()
+        stat = path.lstat()
     except FileNotFoundError:
         return False
-    if stat.st_size != sidecar.bytes:
+    if not S_ISREG(stat.st_mode) or stat.st_size != sidecar.bytes:
         return False
     newer = stat.st_mtime_ns > sidecar_path(path).stat().st_mtime_ns
     return sha256_file(path) == sidecar.sha256 if full or newer else True
@@ -190,15 +191,17 @@ def is_good(path: Path, fingerprint: str | None = None, *, full: bool = False) -
 
 def link_file(source: Path, target: Path) -> None:
     """Hard-link a committed file and its sidecar under another name; copy where links are impossible."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    for one, other in ((source, target), (sidecar_path(source), sidecar_path(target))):
-        if one.exists() and not other.exists():
-            _link_or_copy(one, other)
+    refuse_links(target.parent)
+    with space_for(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        for one, other in ((source, target), (sidecar_path(source), sidecar_path(target))):
+            if one.exists() and not other.exists():
+                _link_or_copy(one, other)
 
 
 def _link_or_copy(source: Path, target: Path) -> None:
     try:
-        os.link(source, target)
+        os.link(source, target, follow_symlinks=False)
     except OSError as error:
         if error.errno not in (errno.EXDEV, errno.EPERM, errno.ENOTSUP, errno.EMLINK):
             raise
@@ -210,31 +213,42 @@ def _link_or_copy(source: Path, target: Path) -> None:
 def lock(path: Path, run: str) -> Iterator[None]:
     """Hold an exclusive lock (flock) on ``path``; it falls with the process, also by kill -9.
 
-    Raises LockedError that names the holder, StoreError where the folder cannot be written.
+    Raises LockedError that names the holder, OutputError where the folder cannot be written.
     """
+    refuse_links(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
     except OSError as error:
-        raise StoreError(
+        raise OutputError(
             f"{path.parent} cannot be written ({error.strerror}): choose another output"
         ) from error
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            holder = os.pread(handle, 4096, 0).decode(errors="replace").strip() or "an unknown run"
             raise LockedError(
-                f"{path.parent} is locked by {holder}: wait for it to end, or end it"
+                f"{path.parent} is locked by {_holder(handle)}: wait for it to end, or end it"
             ) from error
         now = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
-        os.ftruncate(handle, 0)
-        os.pwrite(
-            handle, f"run {run} on {socket.gethostname()} (pid {os.getpid()}) since {now}\n".encode(), 0
-        )
-        yield
+        text = f"run {run} on {socket.gethostname()} (pid {os.getpid()}) since {now}\n"
+        with space_for(path):
+            os.ftruncate(handle, 0)
+            os.pwrite(handle, text.encode(), 0)
+        try:
+            yield
+        finally:
+            os.ftruncate(handle, 0)  # so that nobody names a run that is over
     finally:
         os.close(handle)
+
+
+def _holder(handle: int) -> str:
+    """Return what the holder of a lock wrote into it; one that took it this moment is about to write."""
+    deadline = time.monotonic() + _HOLDER_WAIT_S
+    while not (text := os.pread(handle, 4096, 0)) and time.monotonic() < deadline:
+        time.sleep(0.005)
+    return text.decode(errors="replace").strip() or "an unknown run"
 
 
 def remove_temporaries(folder: Path) -> int:
@@ -242,6 +256,7 @@ def remove_temporaries(folder: Path) -> int:
 
     A temporary name holds host and process id, so that the files of a writer that lives are left alone.
     """
+    refuse_links(folder)
     stale = [path for path in folder.rglob(f"{_TEMP}{_host()}-*") if not _alive(path.name.split("-")[2])]
     for path in stale:
         path.unlink(missing_ok=True)

@@ -14,6 +14,7 @@ from typing import Any, Final
 import pyarrow as pa
 
 from chipmill.core.errors import ChipmillError, PoisonUnitError, TilesFailedError
+from chipmill.core.links import refuse_links
 from chipmill.core.paths import VersionDir, relative
 from chipmill.core.redact import redact
 from chipmill.core.store import (
@@ -154,8 +155,9 @@ def _work_unit(
 
 def _begin(mark: Path, stage: str, unit: str) -> None:
     """Append one byte and sync it: a worker that dies now leaves it behind."""
+    refuse_links(mark.parent)
     mark.parent.mkdir(parents=True, exist_ok=True)
-    handle = os.open(mark, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    handle = os.open(mark, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o644)
     try:
         if os.fstat(handle).st_size >= _DEATHS:
             raise PoisonUnitError(
@@ -192,7 +194,9 @@ def record_failure(attempt: Path, stage: str, unit: str, reason: str, transient:
 
 def clear_failures(attempt: Path) -> None:
     """Forget the failures of an earlier try, so that its units are worked on again."""
+    refuse_links(attempt / "units")
     for path in sorted((attempt / "units").glob("*/*.failed.json")):
+        refuse_links(path.parent)
         path.unlink(missing_ok=True)
 
 

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Final
 
 from chipmill.core.errors import StoreError, VersionNotFoundError
+from chipmill.core.links import refuse_links
+from chipmill.core.space import space_for
 from chipmill.core.store import (
     is_good,
     link_file,
@@ -57,7 +59,7 @@ class Versions:
         """Return the number of the version in force, or None."""
         try:
             number = int(self.pointer.read_text())
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         except ValueError as error:
             raise StoreError(
@@ -85,6 +87,7 @@ def open_attempt(versions: Versions, fingerprint: str, *, fresh: bool = False) -
     """
     for number in versions.attempts():
         path = versions.attempt_path(number)
+        refuse_links(path)
         stamp = path / _STAMP
         same = stamp.exists() and read_json(stamp).get("fingerprint") == fingerprint
         if same and not fresh and number not in versions.numbers():
@@ -115,6 +118,7 @@ def seed(attempt: Path, version: Path, leave: Collection[str] = ()) -> int:
 
 def prune(attempt: Path, keep: Collection[Path]) -> None:
     """Remove the committed files of an attempt that are not in ``keep`` (units and working folders are left)."""
+    refuse_links(attempt)
     kept = {*keep, *(sidecar_path(path) for path in keep)}
     for path in sorted(attempt.rglob("*")):
         working = path.relative_to(attempt).parts[0] in _WORKING
@@ -126,14 +130,19 @@ def publish(versions: Versions, attempt: Path) -> int:
     """Turn a sealed attempt into the version in force and return its number; safe to repeat after a kill."""
     number = int(attempt.name.lstrip("."))
     final = versions.path(number)
+    refuse_links(final)
     if attempt.is_dir():
+        refuse_links(attempt)
         for folder in (attempt / name for name in _WORKING):
+            refuse_links(folder)
             if folder.is_dir():
                 shutil.rmtree(folder)
-        attempt.rename(final)
+        with space_for(final):
+            attempt.rename(final)
     if not final.is_dir():
         raise StoreError(f"{attempt} is gone before it was committed: run the same command again")
-    _sync_folder(versions.folder)
+    with space_for(final):
+        _sync_folder(versions.folder)
     write_text(versions.pointer, f"{number}\n")
     return number
 

@@ -12,6 +12,8 @@ import yaml
 from chipmill.core.errors import RegionFileError
 
 _MAX_BYTES: Final = 1 << 20
+_MAX_DEPTH: Final = 50
+"""Levels of nesting; a region file has six."""
 
 
 class _StrictLoader(yaml.SafeLoader):
@@ -22,7 +24,11 @@ _StrictLoader.yaml_implicit_resolvers = {}
 for _tag, _pattern, _first in (
     ("bool", r"^(?:true|false)$", "tf"),
     ("int", r"^[-+]?(?:0|[1-9][0-9]*)$", "-+0123456789"),
-    ("float", r"^[-+]?(?:(?:[0-9]+\.[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?|[0-9]+[eE][-+]?[0-9]+)$", "-+.0123456789"),
+    (
+        "float",
+        r"^[-+]?(?:(?:[0-9]+\.[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?|[0-9]+[eE][-+]?[0-9]+)$",
+        "-+.0123456789",
+    ),
     ("null", r"^(?:~|null|)$", ["~", "n", ""]),
 ):
     _StrictLoader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(_pattern), list(_first))
@@ -50,21 +56,36 @@ _StrictLoader.add_constructor("tag:yaml.org,2002:map", _construct_mapping)
 def parse_yaml(text: str, name: str) -> Any:
     """Return the plain values of a YAML text; ``name`` is used in errors.
 
-    Raises RegionFileError for aliases, doubled keys, other tags and anything that is not YAML, with the line.
+    Raises RegionFileError for aliases, doubled keys, other tags, deep nests and what is not YAML, with the line.
     """
     if len(text.encode()) > _MAX_BYTES:
         raise RegionFileError(f"{name} is larger than {_MAX_BYTES:,} bytes: a region file is a page of text")
     try:
-        for event in yaml.parse(text, Loader=yaml.SafeLoader):
-            if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
-                raise RegionFileError(
-                    f"{name}{_line(event.start_mark)} uses an anchor or alias: write the value out"
-                )
+        _refuse_bombs(text, name)
         return yaml.load(text, Loader=_StrictLoader)  # noqa: S506 - a SafeLoader with fewer types
+    except RegionFileError:
+        raise
     except yaml.YAMLError as error:
         raise RegionFileError(
             f"{name}{_line(getattr(error, 'problem_mark', None))}: {getattr(error, 'problem', None) or error}: mend the file"
         ) from error
+    except ValueError as error:  # a tag that its text contradicts, or a number of thousands of digits
+        raise RegionFileError(f"{name} holds a value that cannot be read ({error}): mend it") from error
+
+
+def _refuse_bombs(text: str, name: str) -> None:
+    """Raise RegionFileError where a text would grow or nest without measure when it is loaded."""
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
+            raise RegionFileError(
+                f"{name}{_line(event.start_mark)} uses an anchor or alias: write the value out"
+            )
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > _MAX_DEPTH:
+            raise RegionFileError(
+                f"{name}{_line(event.start_mark)} nests deeper than {_MAX_DEPTH} levels: mend the brackets"
+            )
 
 
 def _line(mark: Any) -> str:

@@ -193,12 +193,33 @@ def _refuse_few(
         not empty or known.splits
     ):  # blocks that stand are not dealt again because one year had fewer usable windows
         return
-    needed = max(rules.folds or 0, sum(share > 0 for share in shares))
+    needed = _needed(rules)
     usable = int(np.count_nonzero(sums[:, 1]))
     raise SplitError(
         f"{', '.join(empty)} would get no usable window: {needed} blocks of {rules.block_px} px that hold one are "
         f"needed, {usable} are there: {_block_px_advice(places, weights, rules.block_px, needed)}"
     )
+
+
+def check_places(places: Places, rules: Splits) -> None:
+    """Refuse rules that even the best windows cannot fulfil, before a pixel is read: every window counts as usable.
+
+    Raises SplitError where fewer blocks hold a window than splits or folds are asked for; says which block_px would.
+    """
+    weights = np.ones((len(places.col), 2))
+    _, sums = _block_sums(places, weights, rules.block_px)
+    needed = _needed(rules)
+    there = int(np.count_nonzero(sums[:, 1]))
+    if there < needed:
+        raise SplitError(
+            f"{needed} blocks of {rules.block_px} px that hold a whole window are needed for the splits, {there} are "
+            f"there ({len(places.col)} windows): {_block_px_advice(places, weights, rules.block_px, needed)}"
+        )
+
+
+def _needed(rules: Splits) -> int:
+    """Return the least number of blocks that give every split one."""
+    return max(rules.folds or 0, sum(share > 0 for share in wanted_shares(rules)))
 
 
 def _block_px_advice(places: Places, weights: npt.NDArray[np.float64], block_px: int, needed: int) -> str:

@@ -4,6 +4,7 @@ How one layer is painted is in :mod:`chipmill.dataset.painting`, how values beco
 :mod:`chipmill.dataset.classes`; here is what is painted over what, and what a file depends on.
 """
 
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -11,6 +12,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 from rasterio.io import DatasetReader
+from rasterio.warp import transform_bounds
+from rasterio.windows import Window as FileWindow
+from rasterio.windows import from_bounds, intersect, union
 
 from chipmill.core.errors import LabelError
 from chipmill.core.store import fingerprint, is_good
@@ -23,11 +27,13 @@ from chipmill.dataset.painting import (
     is_vector,
     paint_raster,
     paint_vector,
+    read_features,
     undeclared_error,
 )
-from chipmill.dataset.rasters import write_layer
+from chipmill.dataset.rasters import crs_of, write_layer
 from chipmill.dataset.static import warp_static
-from chipmill.imagery.sources import open_asset, resolve_href, source_root
+from chipmill.imagery.hrefs import resolve_href, source_root
+from chipmill.imagery.sources import open_asset
 from chipmill.region.config import Region
 from chipmill.region.dataset import Labels, Static
 from chipmill.region.identity import content_hash
@@ -186,37 +192,62 @@ def check_label_values(region: Region, tiles: Sequence[Tile] = ()) -> None:
     """Look for undeclared values in a thinned copy of each label before any work; raises LabelError for what is there.
 
     Cheap and not complete: the full look is made when labels are gridded. ``tiles`` brings the label items, of which
-    the first 16 are looked at.
+    the first 16 are looked at; a layer is accused only of what lies below one of them, without tiles of all it holds.
     """
     if region.labels is None:
         return
     values = ValueMap(resolve_classes(region), region.labels)
-    rasters = [label_location(region, tile) for tile in tiles if tile.label_href is not None][:_GLANCE_ITEMS]
+    for tile in [tile for tile in tiles if tile.label_href is not None][:_GLANCE_ITEMS]:
+        _glance(region, label_location(region, tile), values, ())
     for layer in region.labels.layers:
         path = region.resolve(layer.path)
         if not is_vector(layer.path):
-            rasters.append(str(path))
+            _glance(region, str(path), values, tiles)
         elif wrong := values.undeclared(met := feature_values(path, layer)):
-            raise undeclared_error(wrong, met, str(path), f"region {region.name}", "feature(s)")
-    for location in rasters:
-        _glance(region, location, values)
+            if tiles:
+                met = np.concatenate([read_features(path, layer, tile)[1] for tile in tiles])
+                wrong = [value for value in wrong if value in met]
+            if wrong:
+                raise undeclared_error(wrong, met, str(path), f"region {region.name}", "feature(s)")
 
 
-def _glance(region: Region, location: str, values: ValueMap) -> None:
+def _glance(region: Region, location: str, values: ValueMap, tiles: Sequence[Tile]) -> None:
     with open_asset(location) as dataset:
-        shape = (min(dataset.height, _GLANCE_PX), min(dataset.width, _GLANCE_PX))
-        thin = dataset.read(1, out_shape=shape, masked=True).compressed()
+        parts = _parts(dataset, tiles)
+        if not parts:
+            return  # a layer that lies elsewhere says nothing here
+        whole = functools.reduce(union, parts)
+        shape = (min(round(whole.height), _GLANCE_PX), min(round(whole.width), _GLANCE_PX))
+        thin = _present(dataset, whole, shape)
         wrong = values.undeclared(thin)
-        if wrong and dataset.overviews(1):
-            # an overview made by averaging holds values that no pixel has: believe the pixels only
-            wrong = _really_there(dataset, wrong)
+        if wrong and (dataset.overviews(1) or tiles):
+            # an overview made by averaging holds values that no pixel has, and there may be gaps between tiles
+            wrong = _really_there(dataset, wrong, parts)
     if wrong:
         raise undeclared_error(wrong, thin, location, f"region {region.name}")
 
 
-def _really_there(dataset: DatasetReader, wrong: Sequence[Any]) -> list[Any]:
-    for _, part in dataset.block_windows(1):
-        block = dataset.read(1, window=part, masked=True).compressed()
-        if found := sorted(set(np.unique(block).tolist()) & set(wrong)):
+def _parts(dataset: DatasetReader, tiles: Sequence[Tile]) -> list[FileWindow]:
+    """Return the part of a raster below each tile that it meets; its own blocks where there are no tiles."""
+    if not tiles:
+        return [part for _, part in dataset.block_windows(1)]
+    frame, found = FileWindow(0, 0, dataset.width, dataset.height), []
+    for tile in tiles:
+        bounds = transform_bounds(crs_of(tile.lattice.epsg), dataset.crs, *tile.bounds)
+        place = from_bounds(*bounds, transform=dataset.transform).round_offsets().round_lengths()
+        if intersect(place, frame):
+            found.append(place.intersection(frame))
+    return found
+
+
+def _present(dataset: DatasetReader, part: FileWindow, shape: tuple[int, int] | None = None) -> NDArray[Any]:
+    """Return the values of a part of a raster that are data (1-D), thinned to ``shape`` where one is given."""
+    pixels: NDArray[Any] = dataset.read(1, window=part, out_shape=shape, masked=True).compressed()
+    return pixels[~np.isnan(pixels)] if pixels.dtype.kind == "f" else pixels
+
+
+def _really_there(dataset: DatasetReader, wrong: Sequence[Any], parts: Sequence[FileWindow]) -> list[Any]:
+    for part in parts:
+        if found := sorted(set(np.unique(_present(dataset, part)).tolist()) & set(wrong)):
             return found
     return []

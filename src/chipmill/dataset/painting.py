@@ -22,6 +22,7 @@ from chipmill.imagery.sources import open_asset
 from chipmill.region.dataset import Confidence, LabelLayer, Labels
 from chipmill.region.grid import Window
 from chipmill.region.tiles import Tile
+from chipmill.region.vectors import vector_problem
 
 NOTHING: Final = -1
 _VECTOR_SUFFIXES: Final = (".geojson", ".json", ".gpkg", ".shp", ".fgb")
@@ -225,6 +226,8 @@ def vector_crs(path: Path, layer: LabelLayer) -> CRS:
     from pyogrio import read_info
     from pyogrio.errors import DataLayerError, DataSourceError
 
+    if why := vector_problem(path):
+        raise LabelError(f"the label layer {path} is not read: {why}: save it as GPKG")
     try:
         info = read_info(path)
     except (DataSourceError, DataLayerError) as error:

@@ -7,7 +7,7 @@ itself for ever; so the paging is done here, over its transport.
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from chipmill.core.errors import ItemSearchError
 from chipmill.core.redact import redact
@@ -37,7 +37,7 @@ def search_api(
     """Return the raw items of one search, duplicates of overlapping pages included.
 
     Args:
-        url: base URL of the API.
+        url: base URL of the API; as a Root it knows where it may lead and who asks.
         collection: its id; None asks all collections.
         datetime: RFC 3339 interval with closed ends, as servers understand it: filter again.
         bbox: west, south, east, north in degrees, or
@@ -56,7 +56,10 @@ def search_api(
     from pystac_client.warnings import PystacClientWarning
     from urllib3.util import Retry
 
-    transport = StacApiIO(max_retries=Retry(**RETRY), timeout=TIMEOUT_S)
+    from chipmill.imagery.session import source_session
+
+    transport = StacApiIO(timeout=TIMEOUT_S)
+    source_session(transport.session, url, Retry(**RETRY))
     area = {"intersects": intersects} if intersects is not None else {"bbox": bbox}
     try:
         with warnings.catch_warnings():
@@ -75,6 +78,39 @@ def search_api(
         raise ItemSearchError(
             f"{redact(url)} did not answer a search ({redact(' '.join(str(error).split()))[:300]}): "
             "check the URL and whether it is a STAC API with item search, and try again later"
+        ) from error
+
+
+def collection_boxes(url: str, collection: str | None) -> list[tuple[float, float, float, float]]:
+    """Return the boxes (west, south, east, north in degrees) that a collection says it covers; none where it says none.
+
+    ``url`` is that of :func:`search_api`. Raises ItemSearchError when the API does not have the collection, or does
+    not answer.
+    """
+    from pystac_client.exceptions import APIError
+    from pystac_client.stac_api_io import StacApiIO
+    from urllib3.util import Retry
+
+    from chipmill.imagery.session import source_session
+
+    if collection is None:
+        return []
+    transport = StacApiIO(timeout=TIMEOUT_S)
+    source_session(transport.session, url, Retry(**RETRY))
+    try:
+        found = transport.read_json(f"{url.rstrip('/')}/collections/{quote(collection, safe='')}")
+        boxes = found["extent"]["spatial"]["bbox"]
+        # of six numbers the third and the last are heights
+        flat = [(*box[:2], *(box[3:5] if len(box) == 6 else box[2:4])) for box in boxes]
+        return [(float(west), float(south), float(east), float(north)) for west, south, east, north in flat]
+    except ItemSearchError:
+        raise
+    except (KeyError, TypeError, IndexError):
+        return []
+    except (APIError, ValueError) as error:
+        raise ItemSearchError(
+            f"{redact(url)} does not have the collection {collection} "
+            f"({redact(' '.join(str(error).split()))[:300]}): check source.collection"
         ) from error
 
 

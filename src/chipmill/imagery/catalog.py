@@ -10,17 +10,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from chipmill.core.errors import ChipmillError, ItemSearchError
+from chipmill.core.errors import BadInputError, ChipmillError, ItemSearchError
 from chipmill.core.store import fingerprint, is_good, read_sidecar, sha256_file
 from chipmill.imagery.api import search_api
+from chipmill.imagery.extent import refuse_outside
 from chipmill.imagery.freeze import read_items, write_items
+from chipmill.imagery.hrefs import is_url, resolve_href, source_path, source_root
 from chipmill.imagery.indices import check_indices
-from chipmill.imagery.items import Answer, Asset, Item, ItemsRef
-from chipmill.imagery.sources import is_url, open_asset, resolve_href, source_path, source_root
+from chipmill.imagery.items import Answer, Asset, Item, ItemsRef, item_name
+from chipmill.imagery.sources import open_asset
 from chipmill.imagery.stac import find_asset, parse_item, parse_time
 from chipmill.imagery.static import catalog_items, collection_items
 from chipmill.region.config import Region
-from chipmill.region.fields import Source
+from chipmill.region.fields import Auth, Source
 from chipmill.region.imagery import Imagery
 from chipmill.region.plan import Plan
 from chipmill.region.slots import TimeRange, cell_range, tile_slots
@@ -41,7 +43,8 @@ def find_items(region: Region, tiles: Sequence[Tile]) -> Answer:
     """Search all imagery of a region over all its tiles.
 
     Raises:
-        BadInputError: an index whose bands no imagery has.
+        BadInputError: an index whose bands no imagery has, or an imagery entry none of whose items has its bands.
+        AoiError: the source has imagery, but nowhere near the tiles.
         ItemSearchError: no answer, not the whole answer, or no item at all for an imagery entry.
     """
     check_indices(region.indices, [imagery.bands for imagery in region.imagery])
@@ -51,12 +54,14 @@ def find_items(region: Region, tiles: Sequence[Tile]) -> Answer:
     items: list[Item] = []
     notes: list[str] = []
     for imagery in region.imagery:
-        key = imagery.source.model_dump_json()
+        key = imagery.source.model_dump_json() + imagery.auth.model_dump_json()
         if key not in raw:
-            raw[key] = _ask(region, imagery.source, time, footprints)
+            raw[key] = _ask(region, imagery.source, time, footprints, imagery.auth)
         found, remarks = _select(region, imagery, raw[key], time, footprints)
         if not found:
+            refuse_outside(region, imagery, [one for one, _ in raw[key]], footprints)
             raise ItemSearchError(_nothing(region, imagery, time, len(raw[key]), remarks))
+        remarks += _useless(region, imagery, found)
         items += found
         notes += remarks
     return Answer(tuple(items), items_fingerprint(items), tuple(notes))
@@ -111,7 +116,7 @@ def find_label_items(region: Region, bbox: tuple[float, float, float, float]) ->
         if not time.holds(when) or not shape.intersects(area):
             continue
         asset = find_asset(raw, key, root, base)
-        name = (str(raw.get("collection")), str(raw.get("id")))
+        name = (str(raw.get("collection")), item_name(raw))
         classes = label_classes(raw["assets"][asset.key])
         found[name] = _label_item(name[1], when, asset, resolve_href(root, asset.href), classes)
     if not found:
@@ -158,7 +163,11 @@ def _span(region: Region, tiles: Iterable[Tile]) -> TimeRange:
 
 
 def _ask(
-    region: Region, source: Source, time: TimeRange, footprints: Sequence["BaseGeometry"]
+    region: Region,
+    source: Source,
+    time: TimeRange,
+    footprints: Sequence["BaseGeometry"],
+    auth: Auth | None = None,
 ) -> list[tuple[Json, str]]:
     """Return raw items of a source, each with the document that its hrefs are relative to."""
     if source.stac is not None:
@@ -166,7 +175,9 @@ def _ask(
         span = "/".join(
             when.astimezone(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ") for when in (time.start, time.end)
         )
-        found = search_api(source.stac, collection=source.collection, datetime=span, **area)
+        found = search_api(
+            source_root(region, source, auth), collection=source.collection, datetime=span, **area
+        )
         return [(raw, _self_link(raw) or source.stac.rstrip("/") + "/") for raw in found]
     read = catalog_items if source.catalog is not None else collection_items
     return list(read(source_path(region, source), source.collection))
@@ -202,7 +213,7 @@ def _select(
     """Return the items of an imagery entry that lie in space and time, newest processing of each, and remarks."""
     import shapely
 
-    root = source_root(region, imagery.source)
+    root = source_root(region, imagery.source, imagery.auth)
     tree = shapely.STRtree(footprints)
     newest: dict[tuple[str, str], Item] = {}
     notes: list[str] = []
@@ -233,6 +244,19 @@ def _select(
             f"{imagery.name}: {cloudy} items above scene_cloud_max_pct {imagery.scene_cloud_max_pct:g}"
         )
     return sorted(newest.values(), key=lambda item: (item.datetime, item.collection, item.item_id)), notes
+
+
+def _useless(region: Region, imagery: Imagery, found: Sequence[Item]) -> list[str]:
+    """Return a remark on the items that lack a band or contradict themselves; BadInputError where all of them do."""
+    useless = [item for item in found if item.problem]
+    if not useless:
+        return []
+    if len(useless) == len(found):
+        raise BadInputError(
+            f"imagery {imagery.name} of {region.name}: none of its {len(found)} items can be used: "
+            f"{useless[0].problem}: correct imagery.bands and imagery.mask, or mend the items"
+        )
+    return [f"{imagery.name}: {len(useless)} of {len(found)} items cannot be used: {useless[0].problem}"]
 
 
 def _nothing(region: Region, imagery: Imagery, time: TimeRange, raw: int, notes: Sequence[str]) -> str:

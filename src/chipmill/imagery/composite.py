@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from rasterio.windows import Window
 
 from chipmill.core.errors import AssetReadError, BadInputError, ChipmillError
+from chipmill.core.links import refuse_links
 from chipmill.core.store import commit_file, fingerprint, is_good
 from chipmill.core.tables import RANKING, read_table
 from chipmill.core.units import Batch, BatchResult, UnitResult, failures, work_batch
@@ -25,10 +26,10 @@ from chipmill.imagery import kernels
 from chipmill.imagery.canary import require_safe_gdal
 from chipmill.imagery.evidence import tile_grid
 from chipmill.imagery.freeze import read_items
+from chipmill.imagery.hrefs import source_root
 from chipmill.imagery.indices import index_band, indices_of
 from chipmill.imagery.items import Acquisition, Item, RankingRef
 from chipmill.imagery.reading import Grid, ReaderPool
-from chipmill.imagery.sources import source_root
 from chipmill.imagery.strips import Strip, StripReader
 from chipmill.region.config import Region
 from chipmill.region.imagery import Imagery
@@ -185,6 +186,7 @@ def write_composite(path: Path, order: Order) -> None:
     depth, dtype = len(order.names), np.dtype(order.imagery.out.dtype)
     _check_nodata(order.imagery)
     size = depth * grid.height * grid.width * dtype.itemsize
+    refuse_links(path.parent)
     path.parent.mkdir(parents=True, exist_ok=True)
     extra: dict[str, Any] = {"acquisitions": [one.acquisition_id for one in order.acquisitions]}
     with tempfile.TemporaryFile(dir=path.parent) as scratch:
@@ -210,7 +212,7 @@ def _check_nodata(imagery: Imagery) -> None:
 def compose(order: Order, image: NDArray[Any]) -> dict[str, int]:
     """Fill ``image`` (band, y, x) in the order of ``order.names``; return how many pixels of each band saturated."""
     saturated = dict.fromkeys(order.names[:-2], 0)
-    root = source_root(order.region, order.imagery.source)
+    root = source_root(order.region, order.imagery.source, order.imagery.auth)
     with ReaderPool() as pool:
         reader = StripReader(pool, order.acquisitions, order.imagery, root, order.grid)
         step = min(BLOCK_PX, reader.rows_at_once())

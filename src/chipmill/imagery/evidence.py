@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chipmill.imagery.catalog import tile_area
+from chipmill.imagery.hrefs import resolve_href
 from chipmill.imagery.items import MASK, Acquisition, Item
 from chipmill.imagery.masks import classify
 from chipmill.imagery.reading import Grid, open_band, overview_for
-from chipmill.imagery.sources import resolve_href
 from chipmill.region.imagery import Mask
 from chipmill.region.tiles import Tile, cover_mask
 

@@ -1,6 +1,6 @@
 """Spectral indices from composited reflectance: the table to extend for another index.
 
-An index is a function of reflectance bands by our name; its result is stored in the composite's own integers
+Its name goes into :mod:`chipmill.region.fields` too, by which region files and forms know it. An index is a function of reflectance bands by our name; its result is stored in the composite's own integers
 (``out.scale``), so that one scale holds for a whole stack.
 """
 

@@ -6,10 +6,15 @@ offset that were decided on. Nothing here reads or writes.
 
 import dataclasses
 import datetime as dt
+import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
+from chipmill.core.errors import ItemSearchError
+from chipmill.core.plain import quoted
+
+_MAX_ID: Final = 512
 MASK: Final = "mask"
 """The name under which an item's assets hold the mask; bands have the names of the region file."""
 
@@ -162,3 +167,22 @@ class RankingRef:
     fingerprint: str
     rows: int
     chosen: int
+
+
+def item_name(raw: Mapping[str, Any]) -> str:
+    """Return the id of an item, any text that a table can hold; it becomes a file name only by ``tile_name``.
+
+    Raises ItemSearchError where it is missing or too long, or where a text of the item is not Unicode.
+    """
+    item_id = raw.get("id")
+    if not isinstance(item_id, str) or not 0 < len(item_id) <= _MAX_ID:
+        raise ItemSearchError(
+            f"item id {quoted(str(item_id))} is no text of 1 to {_MAX_ID} characters: mend the item"
+        )
+    try:
+        json.dumps(raw, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise ItemSearchError(
+            f"item {quoted(item_id)} holds text that is not Unicode: mend the item"
+        ) from error
+    return item_id

@@ -13,7 +13,7 @@ from chipmill.region.aoi import read_aoi
 from chipmill.region.config import Region
 from chipmill.region.identity import config_fingerprint
 from chipmill.region.load import dump_config
-from chipmill.region.plan import Plan, cell_dir, write_tiles
+from chipmill.region.plan import Plan, cell_dir, region_dir, write_tiles
 from chipmill.region.slots import cell_range, slot_names
 from chipmill.region.tiles import LabelItem, Tile, label_item_tiles, lattice_tiles
 from chipmill.region.windows import iter_windows, tile_index
@@ -31,11 +31,14 @@ def make_tiles(region: Region) -> tuple[Tile, ...]:
 
     Raises AoiError, GridError or ItemSearchError.
     """
-    return _place(region)[1]
+    return place_tiles(region)[1]
 
 
-def _place(region: Region) -> tuple[Region, tuple[Tile, ...]]:
-    """Return the tiles, and the region with the classes that its label items name where it names none itself."""
+def place_tiles(region: Region) -> tuple[Region, tuple[Tile, ...]]:
+    """Return the tiles, and the region with the classes that its label items name where it names none itself.
+
+    Raises as :func:`make_tiles`, and LabelError where label items name different classes.
+    """
     aoi = read_aoi(region)
     if region.tiles.from_ == "lattice":
         return region, lattice_tiles(region, aoi)
@@ -62,10 +65,10 @@ def tile_aoi(region: Region, *, fresh: bool = False) -> Plan:
     attempt takes over the good files of the version in force. Call it under the cell's lock.
     """
     config = config_fingerprint(region)
-    region, tiles = _place(region)
+    region, tiles = place_tiles(region)
     versions = cell_dir(region).versions
     attempt = open_attempt(versions, config, fresh=fresh)
-    remove_temporaries(attempt)
+    remove_temporaries(region_dir(region).root)
     clear_failures(attempt)
     plan = Plan(region, attempt, config, uuid.uuid4().hex[:12])
     current = versions.current()

@@ -16,8 +16,8 @@ from chipmill.core.units import Batch, BatchResult, UnitResult, settle, unit_tab
 from chipmill.imagery.canary import require_safe_gdal
 from chipmill.imagery.catalog import load_items, tile_area
 from chipmill.imagery.evidence import Candidate, assess
+from chipmill.imagery.hrefs import source_root
 from chipmill.imagery.items import Item, ItemsRef, RankingRef, acquisitions
-from chipmill.imagery.sources import source_root
 from chipmill.region.imagery import Clear, Imagery
 from chipmill.region.plan import Plan
 from chipmill.region.slots import Slot
@@ -149,7 +149,7 @@ def rank_items(plan: Plan, items: ItemsRef, batch: Batch) -> BatchResult:
 def tile_rows(plan: Plan, tile: Tile, index: TileItems) -> Iterator[dict[str, Any]]:
     """Yield the rows of ranking.parquet of a tile: by imagery, slot and rank, then the items that cannot be used."""
     for imagery in plan.region.imagery:
-        root = source_root(plan.region, imagery.source)
+        root = source_root(plan.region, imagery.source, imagery.auth)
         known: dict[tuple[str, tuple[str, ...]], Candidate] = {}
         met = index.meeting(tile, imagery)
         for slot in plan.slots(tile):

@@ -1,19 +1,17 @@
-"""The only place that opens imagery: which hrefs are allowed, how GDAL is set, and what an error means.
+"""The only place that opens imagery: how GDAL is set, through which gate it reads, and what an error means.
 
-Hrefs come from catalogs and are not trusted: only http(s), and local files below the root of a local catalog, read
-by the drivers of an allowlist (a .tif that is a VRT in disguise would read other files). A pixel that cannot be
-read is an error, never a zero: transient where trying again may help, permanent where it cannot.
+What is opened is not trusted: only the drivers of an allowlist read it (a .tif that is a VRT in disguise would read
+other files), and every connection goes through :mod:`chipmill.imagery.gate`. A pixel that cannot be read is an
+error, never a zero: transient where trying again may help, permanent where it cannot.
 """
 
 import contextlib
-import ipaddress
 import math
-import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import parse_qsl, urlencode, urljoin, urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 import rasterio
 from affine import Affine
@@ -21,16 +19,19 @@ from rasterio._err import CPLE_BaseError  # what rasterio's own errors stand on;
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.io import DatasetReader
 
-from chipmill.core.errors import AssetMismatchError, AssetReadError, ItemSearchError, TransientReadError
+from chipmill.core.errors import AssetMismatchError, AssetReadError, TransientReadError
 from chipmill.core.redact import redact
+from chipmill.imagery.auth import header, reach_for, with_query
+from chipmill.imagery.gate import gate, proxied
+from chipmill.imagery.hrefs import is_url
 from chipmill.imagery.items import Asset
-from chipmill.region.config import Region
-from chipmill.region.fields import Source
 
 DRIVERS: Final = ("GTiff", "JP2OpenJPEG")
 GDAL_OPTIONS: dict[str, Any] = {
     "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",  # no listing, no sidecar files: a request each
     "GDAL_PAM_ENABLED": "NO",
+    "GDAL_HTTP_NETRC": "NO",  # a secret is sent where the region file says, nowhere else
+    "CPL_VSIL_CURL_AUTHORIZATION_HEADER_ALLOWED_IF_REDIRECT": "NO",
     "GDAL_HTTP_CONNECTTIMEOUT": "10",  # GDAL's own timeouts are "never"
     "GDAL_HTTP_TIMEOUT": "60",
     "GDAL_HTTP_LOW_SPEED_LIMIT": "1000",
@@ -44,114 +45,10 @@ GDAL_OPTIONS: dict[str, Any] = {
 }
 """The settings of every open; a test may shorten the waits."""
 
-_SIGNATURE: Final = re.compile(
-    r"^(sig|se|sp|sv|sr|st|spr|sk[a-z]+|x-(amz|goog)-.*|signature|expires|key-pair-id)$", re.IGNORECASE
-)
 _STATUS: Final = re.compile(r"HTTP (?:response|error) code ?:? ?(\d{3})", re.IGNORECASE)
 _PASSING: Final = frozenset({408, 425, 429})
 _failed: set[str] = set()
 """Locations that failed in this process: GDAL would answer their next read from its cache, without a request."""
-
-
-def source_path(region: Region, source: Source) -> Path:
-    """Return the absolute path of a source that is a file, without ``..``, so that paths can be compared by text."""
-    return Path(os.path.normpath(region.resolve(source.catalog or source.items or "")))
-
-
-def source_root(region: Region, source: Source) -> str:
-    """Return the root of a source: the base URL of its API, or the absolute folder of its catalog file."""
-    return source.stac if source.stac is not None else str(source_path(region, source).parent)
-
-
-def is_url(text: str) -> bool:
-    """Tell whether a href or root is http(s)."""
-    return urlsplit(text).scheme.lower() in ("http", "https")
-
-
-def relative_href(root: str, base: str, href: str) -> str:
-    """Return an asset's href as it is stored: unsigned, and relative to the root where it lies below it.
-
-    Args:
-        root: URL or absolute folder of the source.
-        base: URL or absolute path of the document that holds ``href``.
-        href: as written in the item.
-
-    Raises:
-        ItemSearchError: a scheme that is not read, or a local file outside the root.
-    """
-    if is_url(href) or is_url(base):
-        url = _unsigned(urljoin(base, href))
-        _check_url(url, root)
-        return _relative_url(url, root)
-    path = os.path.normpath(Path(base).parent / _local_path(href))
-    _check_local(path, root, href)
-    return Path(path).relative_to(root).as_posix()
-
-
-def resolve_href(root: str, href: str) -> str:
-    """Return the URL or absolute path of a stored href; raises ItemSearchError as :func:`relative_href` does."""
-    if is_url(root) or is_url(href):
-        url = urljoin(root.rstrip("/") + "/", href)
-        _check_url(url, root)
-        return url
-    path = os.path.normpath(Path(root) / _local_path(href))
-    _check_local(path, root, href)
-    return path
-
-
-def _local_path(href: str) -> str:
-    parts = urlsplit(href)
-    if parts.scheme.lower() == "file":
-        return parts.path
-    if parts.scheme or href.startswith(("/vsi", "\\")):
-        raise ItemSearchError(
-            f"the href {redact(href)} has a scheme that is not read: expected http(s), or a file below the catalog"
-        )
-    return href
-
-
-def _check_local(path: str, root: str, href: str) -> None:
-    if is_url(root) or not Path(path).is_relative_to(root):
-        raise ItemSearchError(
-            f"the href {redact(href)} leads outside {redact(root)}: "
-            "a catalog may name only files below its own folder: move them there, or the catalog up"
-        )
-
-
-def _check_url(url: str, root: str) -> None:
-    parts = urlsplit(url)
-    host = parts.hostname or ""
-    if parts.scheme.lower() not in ("http", "https") or not host:
-        raise ItemSearchError(f"the href {redact(url)} is not http(s): other schemes are not read")
-    if host != urlsplit(root).hostname and _is_private(host):
-        raise ItemSearchError(
-            f"the href {redact(url)} leads to the private host {host}, but its catalog is at {redact(root)}: "
-            "use a catalog on that host"
-        )
-
-
-def _is_private(host: str) -> bool:
-    try:
-        return not ipaddress.ip_address(host).is_global
-    except ValueError:
-        return host == "localhost" or host.endswith((".localhost", ".local", ".internal"))
-
-
-def _relative_url(url: str, root: str) -> str:
-    """Below the root's path relative to it, on the same host from the slash on, else the whole URL."""
-    one, base = urlsplit(url), urlsplit(root)
-    if (one.scheme, one.netloc) != (base.scheme, base.netloc):
-        return url
-    folder = base.path.rstrip("/") + "/"
-    path = one.path.removeprefix(folder) if one.path.startswith(folder) else one.path
-    return urlunsplit(("", "", path, one.query, ""))
-
-
-def _unsigned(url: str) -> str:
-    parts = urlsplit(url)
-    pairs = parse_qsl(parts.query, keep_blank_values=True)
-    kept = [(key, value) for key, value in pairs if not _SIGNATURE.match(key)]
-    return url if len(kept) == len(pairs) else urlunsplit(parts._replace(query=urlencode(kept)))
 
 
 @contextlib.contextmanager
@@ -166,23 +63,48 @@ def open_asset(
         TransientReadError: throttled, timed out, cut connection; a next open of it bypasses GDAL's cache.
         AssetReadError: missing, corrupt, truncated, without georeference, or of a driver that is not allowed.
     """
-    name = f"/vsicurl/{location}" if is_url(location) else location
-    if name == location and not Path(location).is_file():
-        raise AssetReadError(f"{location} does not exist: put it back, or take its item out of the catalog")
-    options = dict(GDAL_OPTIONS)
-    if location in _failed:
-        options["CPL_VSIL_CURL_NON_CACHED"] = name
+    driver = _driver(location, drivers)
+    name, options = _request(location)
     level = {} if overview is None else {"overview_level": overview}
     # A file handle takes the settings along when it is opened, so they need not hold while it is read.
     with reading(location), rasterio.Env(**options):
-        dataset = rasterio.open(name, driver=_driver(location, drivers), sharing=False, **level)
+        dataset = rasterio.open(name, driver=driver, sharing=False, **level)
     with dataset, reading(location):
+        # Looked at here, not by a filter that turns rasterio's warning into an error: filters are the whole process's.
         if dataset.transform.is_identity and not dataset.gcps[0] and dataset.rpcs is None:
             raise AssetReadError(
                 f"{redact(location)} has no georeference, most often because it was cut: replace it, or take its item "
                 "out of the catalog"
             )
         yield dataset
+
+
+def _request(location: str) -> tuple[str, dict[str, Any]]:
+    """Return GDAL's name of a location and the settings to open it with: the gate, and who asks."""
+    options = dict(GDAL_OPTIONS)
+    if not is_url(location):
+        path = Path(location)
+        if not path.is_absolute() or not path.is_file():
+            raise AssetReadError(
+                f"{location} does not exist: put it back, or take its item out of the catalog"
+            )
+        return location, options
+    name = f"/vsicurl/{with_query(location, location)}"
+    if location in _failed:
+        options["CPL_VSIL_CURL_NON_CACHED"] = name
+    asked = header(location, location)
+    if not proxied(location):
+        options |= gate().options(reach_for(location, location))
+    elif asked:
+        raise AssetReadError(
+            f"{redact(location)} lies behind a proxy, through which a header may be led to another host: "
+            "use auth of kind query, or name the host in no_proxy"
+        )
+    if asked:
+        options["GDAL_HTTP_HEADERS"] = (
+            f"{asked[0]}: {asked[1]}\r\n"  # the end tells GDAL that commas are text
+        )
+    return name, options
 
 
 def _driver(location: str, drivers: tuple[str, ...]) -> str:
@@ -205,6 +127,10 @@ def reading(location: str) -> Iterator[None]:
         text = _whole_text(error)
         if is_url(location):
             _failed.add(location)
+            if why := gate().refusal(reach_for(location, location)):
+                raise AssetReadError(
+                    f"{redact(location)} is not read: it leads to a host that its catalog may not name: {why}"
+                ) from error
             if _may_pass(text):
                 raise TransientReadError(
                     f"{redact(location)} could not be read now ({redact(text)}): run it again, "

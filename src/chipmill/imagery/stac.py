@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from chipmill.core.errors import AssetMismatchError, ChipmillError, ItemSearchError
-from chipmill.imagery.items import MASK, Asset, Item
-from chipmill.imagery.sources import is_url, relative_href, resolve_href
+from chipmill.imagery.hrefs import is_url, relative_href, resolve_href
+from chipmill.imagery.items import MASK, Asset, Item, item_name
 from chipmill.region.imagery import Imagery
 
 Json = Mapping[str, Any]
@@ -34,11 +34,9 @@ def parse_item(imagery: Imagery, raw: Json, root: str, base: str) -> Item:
         base: URL or absolute path of the document that hrefs are relative to.
 
     Raises:
-        ItemSearchError: no id, no geometry or no date: it cannot even be placed.
+        ItemSearchError: no usable id, no geometry or no date: it cannot even be placed.
     """
-    item_id = raw.get("id")
-    if not isinstance(item_id, str) or not item_id:
-        raise ItemSearchError("an item without id")
+    item_id = item_name(raw)
     properties = _mapping(raw.get("properties"))
     wkb, bbox = parse_geometry(raw, item_id)
     problem = ""
@@ -49,6 +47,8 @@ def parse_item(imagery: Imagery, raw: Json, root: str, base: str) -> Item:
         assets, evidence = _with_offsets(imagery, assets, raw)
     except ChipmillError as error:
         problem = str(error)
+    if _number(properties.get("s2:nodata_pixel_percentage")) == 100:
+        problem = problem or f"item {item_id} says that it holds no data (s2:nodata_pixel_percentage 100)"
     return Item(
         imagery=imagery.name,
         collection=str(raw.get("collection") or ""),

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from chipmill.core.errors import ItemSearchError
-from chipmill.imagery.sources import is_url
+from chipmill.imagery.hrefs import is_url
 
 _MAX_BYTES: Final = 256 << 20
 """Of one JSON file: an ItemCollection of a hundred thousand items; beyond it a STAC API is the right source."""

@@ -11,11 +11,11 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from chipmill.imagery.hrefs import resolve_href
 from chipmill.imagery.items import MASK, Acquisition, Asset, Item
 from chipmill.imagery.kernels import Conversion, conversion
 from chipmill.imagery.masks import classify, dilate
 from chipmill.imagery.reading import BandReader, Grid, ReaderPool
-from chipmill.imagery.sources import resolve_href
 from chipmill.region.imagery import Imagery
 
 BUDGET_BYTES: Final = 96 << 20

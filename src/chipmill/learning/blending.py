@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from chipmill.core.errors import BadInputError
 from chipmill.region.grid import Window
 
-STAGE_VERSION: Final = 1
+STAGE_VERSION: Final = 2
 _BATCH: Final = (
     16  # windows per call of the model: bounds memory, and is past the knee of throughput on a CPU
 )

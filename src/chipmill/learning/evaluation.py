@@ -171,7 +171,7 @@ def predict_block(
     """Return blended probabilities `(pixel, class)` and labels `(pixel,)` of the block's valid pixels."""
     label = reader.label(block.window)
     valid = (label != metrics.IGNORE) & reader.observed(reader.pixels(block.window))
-    extent = block.raster.extent
+    extent = reader.extent_for(chip_px)
     probability = blending.predict_window(predict, reader.pixels, extent, block.window, chip_px, OVERLAP)
     return probability[valid], label[valid]
 

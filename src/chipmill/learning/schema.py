@@ -7,6 +7,7 @@ exact too.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
@@ -14,14 +15,17 @@ from pathlib import Path
 from typing import Any, Final
 
 from chipmill.core.errors import SchemaMismatchError
-from chipmill.dataset.description import GridFacts, Manifest
+from chipmill.core.paths import VersionDir
+from chipmill.dataset.description import Manifest
 from chipmill.dataset.manifest import load_manifest
 from chipmill.dataset.stack import StackBand
 from chipmill.dataset.statistics import BandSums, merge
+from chipmill.region.plan import load_tiles
+from chipmill.region.tiles import Tile
 
-STAGE_VERSION: Final = 1
+STAGE_VERSION: Final = 2
 _RESOLUTION_TOLERANCE: Final = 0.25
-_METRES_PER_DEGREE: Final = 111_320.0  # at the equator
+_SAME_RESOLUTION: Final = 1e-3  # less apart is rounding, and is not told
 _COMPARED: Final = ("name", "kind", "slot", "dtype", "scale", "nodata")
 
 
@@ -43,7 +47,7 @@ class InputSchema:
     sums: tuple[BandSums, ...]  # exact, train only; one per band
     classes: tuple[ModelClass, ...]
     chip_px: int
-    resolution_m: float  # pixel side; degrees are taken at the equator
+    resolution_m: float  # pixel side, of the coarsest tile
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -59,11 +63,11 @@ class InputSchema:
 @lru_cache(maxsize=32)
 def dataset_schema(path: Path) -> InputSchema:
     """Return the schema of a dataset version by its directory; a committed version never changes."""
-    return manifest_schema(load_manifest(path))
+    return manifest_schema(load_manifest(path), load_tiles(VersionDir(path).tiles))
 
 
-def manifest_schema(manifest: Manifest) -> InputSchema:
-    """Return the schema that a manifest describes; bands of a dataset without chips have empty sums."""
+def manifest_schema(manifest: Manifest, tiles: Sequence[Tile]) -> InputSchema:
+    """Return the schema of a manifest and its tiles; bands of a dataset without chips have empty sums."""
     bands = manifest.bands
     return InputSchema(
         layout=manifest.layout,
@@ -75,16 +79,26 @@ def manifest_schema(manifest: Manifest) -> InputSchema:
         sums=tuple(one.statistics.sums if one.statistics is not None else BandSums() for one in bands),
         classes=tuple(ModelClass(one.name, one.color) for one in manifest.classes),
         chip_px=manifest.chip_size_px,
-        resolution_m=max(resolution_m(grid) for grid in manifest.grids),
+        resolution_m=max(resolution_m(tile) for tile in tiles),
     )
 
 
-def resolution_m(grid: GridFacts) -> float:
-    """Return the pixel height of a lattice in metres."""
-    from pyproj import CRS
+def resolution_m(tile: Tile) -> float:
+    """Return the side in metres of a square as large as a pixel of the tile.
 
-    geographic = CRS.from_epsg(grid.epsg).is_geographic
-    return grid.resolution[1] * (_METRES_PER_DEGREE if geographic else 1.0)
+    Degrees are measured on WGS 84 in the middle of the tile, where a degree of longitude may be half of one
+    of latitude; a projected CRS is taken at its word.
+    """
+    from pyproj import CRS, Geod
+
+    crs, (left, bottom, right, top) = CRS.from_epsg(tile.lattice.epsg), tile.bounds
+    width, height = tile.lattice.res_x, tile.lattice.res_y
+    if not crs.is_geographic:
+        return math.sqrt(width * height) * float(crs.axis_info[0].unit_conversion_factor)
+    geod, x, y = Geod(ellps="WGS84"), (left + right) / 2, (bottom + top) / 2
+    across = geod.line_length([x - width / 2, x + width / 2], [y, y])
+    down = geod.line_length([x, x], [y - height / 2, y + height / 2])
+    return math.sqrt(across * down)
 
 
 def merged_schema(datasets: Sequence[Path]) -> InputSchema:
@@ -102,10 +116,13 @@ def merge_schemas(named: Sequence[tuple[str, InputSchema]]) -> InputSchema:
     return replace(merged, sums=merge([schema.sums for _, schema in named], len(merged.bands)))
 
 
-def check_input(expected: InputSchema, got: InputSchema, expected_name: str, got_name: str) -> None:
+def check_input(
+    expected: InputSchema, got: InputSchema, expected_name: str, got_name: str
+) -> tuple[str, ...]:
     """Raise SchemaMismatchError unless pixels of `got` mean to a model what those of `expected` do.
 
     Compared: layout, dtype, the bands with their order, slot, dtype, scale and nodata, and the resolution within 25 %.
+    Returns what is allowed and yet has to be told: a resolution that differs at all, one sentence.
     """
     _same("layout", expected.layout, got.layout, expected_name, got_name)
     _same("dtype", expected.dtype, got.dtype, expected_name, got_name)
@@ -114,12 +131,13 @@ def check_input(expected: InputSchema, got: InputSchema, expected_name: str, got
         for field in _COMPARED:
             what = f"{field} of band {one.name}"
             _same(what, getattr(one, field), getattr(other, field), expected_name, got_name)
-    ratio = got.resolution_m / expected.resolution_m
-    if not 1 - _RESOLUTION_TOLERANCE <= ratio <= 1 + _RESOLUTION_TOLERANCE:
-        raise SchemaMismatchError(
-            f"{got_name} has pixels of {got.resolution_m:g} m and {expected_name} of {expected.resolution_m:g} m, "
-            "more than 25 % apart: use a region with the same grid.resolution"
-        )
+    apart = abs(got.resolution_m / expected.resolution_m - 1)
+    both = f"{got_name} has pixels of {got.resolution_m:.4g} m and {expected_name} of {expected.resolution_m:.4g} m"
+    if apart > _RESOLUTION_TOLERANCE + 1e-9:
+        raise SchemaMismatchError(f"{both}, more than 25 % apart: use a region with the same grid.resolution")
+    if apart < _SAME_RESOLUTION:
+        return ()
+    return (f"{both}, {100 * apart:.1f} % apart: things look larger or smaller to the model than it learnt",)
 
 
 def _same(what: str, expected: object, got: object, expected_name: str, got_name: str) -> None:

@@ -56,7 +56,7 @@ def _raster(name: str, path: Path, lattice: Lattice, tiles: tuple[Tile, ...]) ->
 
 
 class StackReader:
-    """An open raster; windows are in lattice pixels and lie inside its extent."""
+    """An open raster; windows are in lattice pixels and lie inside its extent, those of `pixels` may reach beyond."""
 
     def __init__(self, raster: Raster, opened: DatasetReader, bands: Sequence[StackBand]) -> None:
         self._raster, self._opened, self._bands = raster, opened, bands
@@ -70,9 +70,28 @@ class StackReader:
         self._label = names.index(LABEL) + 1 if LABEL in names else None
 
     def pixels(self, window: Window) -> NDArray[Any]:
-        """Return the predictor bands `(y, x, band)` in stored values."""
-        numbers = range(1, len(self._bands) + 1)
-        stored = pixels.read_window(self._opened, self._place(window), numbers)
+        """Return the predictor bands `(y, x, band)` in stored values; nodata beyond the raster."""
+        inside = window.intersection(self._raster.extent)
+        if inside == window:
+            return self._stored(window)
+        kinds = self._opened.dtypes[: len(self._bands)]
+        nodata = np.array([band.nodata for band in self._bands], np.result_type(*kinds))
+        padded = np.tile(nodata, (*window.shape, 1))
+        if inside is not None:
+            top, left = inside.row_off - window.row_off, inside.col_off - window.col_off
+            padded[top : top + inside.height, left : left + inside.width] = self._stored(inside)
+        return padded
+
+    def extent_for(self, chip_px: int) -> Window:
+        """Return the raster's extent, grown to the right and downwards where it is smaller than a chip.
+
+        A model is never shown a chip that is one corner mirrored over and over: what is added is nodata.
+        """
+        extent = self._raster.extent
+        return Window(extent.col_off, extent.row_off, max(extent.width, chip_px), max(extent.height, chip_px))
+
+    def _stored(self, window: Window) -> NDArray[Any]:
+        stored = pixels.read_window(self._opened, self._place(window), range(1, len(self._bands) + 1))
         return np.ascontiguousarray(np.moveaxis(stored, 0, -1))
 
     def label(self, window: Window) -> NDArray[np.uint8]:

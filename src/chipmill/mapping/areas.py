@@ -15,6 +15,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from chipmill.core.plain import csv_cell
 from chipmill.core.store import commit_file, write_json
 from chipmill.dataset.rasters import open_raster
 from chipmill.learning.bundle import load_bundle
@@ -54,6 +55,7 @@ def estimate_areas(plan: MapPlan, stitched: StitchedRef) -> MapRef:
         "model": {"name": bundle.name, "version": bundle.version, "fingerprint": bundle.fingerprint},
         "rasters": list(stitched.rasters),
         "failed": list(stitched.failed),
+        "notes": list(plan.notes),
         "classes": [{"code": code, "name": one.name, "color": one.color} for code, one in enumerate(classes)],
         "overlap": plan.overlap,
         "temperature": bundle.temperature,
@@ -74,7 +76,7 @@ def areas_table(names: Sequence[str], pixels: NDArray[np.int64], hectares: Float
     table.writerow(["class", "mapped_px", "mapped_ha", "mapped_share"])
     for name, count, area in zip(names, pixels, hectares, strict=True):
         share = float(area) / total if total else 0.0
-        table.writerow([name, int(count), f"{float(area):.4f}", f"{share:.6f}"])
+        table.writerow([csv_cell(name), int(count), f"{float(area):.4f}", f"{share:.6f}"])
     return text.getvalue()
 
 

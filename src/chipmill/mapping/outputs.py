@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 from xml.sax.saxutils import escape
 
-from chipmill.core.store import commit_file, is_good, lock, write_text
+from chipmill.core.store import commit_file, is_good, lock, read_json, write_text
 from chipmill.core.units import settle
 from chipmill.core.versions import publish
 from chipmill.dataset.manifest import DatasetRef
@@ -57,6 +57,11 @@ class MapRef:
     version: int  # the number that it has or will have
     fingerprint: str
     failed: int  # strips that are nodata because they failed
+
+
+def map_notes(path: Path) -> tuple[str, ...]:
+    """Return what whoever uses a map version must be told, one sentence each."""
+    return tuple(read_json(MapDir(path).facts).get("notes", ()))
 
 
 def stitch_map(plan: MapPlan) -> StitchedRef:

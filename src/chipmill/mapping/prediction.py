@@ -59,6 +59,7 @@ class MapPlan:
     versions: Versions
     region: str
     span: tuple[str, str]  # ISO dates of the cell, the end excluded
+    notes: tuple[str, ...]  # what whoever uses the map must be told, one sentence each
 
     @property
     def redo(self) -> str:
@@ -97,7 +98,9 @@ def plan_map(
     """
     bundle = load_bundle(model.path)
     offered = dataset_schema(region_dataset.path)
-    check_input(bundle.schema, offered, f"model {model.name}@{model.version}", f"region {region.name}")
+    notes = check_input(
+        bundle.schema, offered, f"model {model.name}@{model.version}", f"region {region.name}"
+    )
     blending.step_px(bundle.schema.chip_px, predict.overlap)
     mark, versions = map_fingerprint(region_dataset, model, predict), map_versions(region, model, predict)
     with lock(versions.folder / ".lock", run):
@@ -105,7 +108,7 @@ def plan_map(
         time = cell_range(region)
         plan = MapPlan(
             attempt, mark, run, region_dataset.path, model.path, predict.overlap, region.on_failed, versions,
-            region.name, (time.start_date, time.end_date),
+            region.name, (time.start_date, time.end_date), notes,
         )  # fmt: skip
         rasters = _rasters(plan.dataset)
         _adopt_layers(plan, model, predict, region)
@@ -197,17 +200,15 @@ def predict_strip(plan: MapPlan, raster: Raster, window: Window) -> Bytes:
             return result
         left, right = int(columns[0]), int(columns[-1]) + 1
         part = Window(window.col_off + left, window.row_off, right - left, window.height)
-        probability = _probability(reader, loaded, raster, part, plan.overlap)
+        probability = _probability(reader, loaded, part, plan.overlap)
     result[:, :, left:right] = np.where(valid[:, left:right], quantise(probability), NODATA)
     return result
 
 
-def _probability(
-    reader: StackReader, loaded: _Loaded, raster: Raster, window: Window, overlap: float
-) -> NDArray[np.float32]:
-    raw = blending.predict_window(
-        loaded.predict, reader.pixels, raster.extent, window, loaded.bundle.schema.chip_px, overlap
-    )
+def _probability(reader: StackReader, loaded: _Loaded, window: Window, overlap: float) -> NDArray[np.float32]:
+    chip_px = loaded.bundle.schema.chip_px
+    extent = reader.extent_for(chip_px)
+    raw = blending.predict_window(loaded.predict, reader.pixels, extent, window, chip_px, overlap)
     return apply_temperature(raw, loaded.bundle.temperature)
 
 

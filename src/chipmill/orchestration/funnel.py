@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
 from chipmill.core.paths import VersionDir
+from chipmill.core.plain import markdown, plain
 from chipmill.dataset.manifest import load_manifest
 
 if TYPE_CHECKING:
@@ -25,10 +26,10 @@ def show_funnel(region: str, version: "Path") -> None:
 
     key, report = slug(region), VersionDir(version).report
     create_table_artifact(
-        funnel_rows(load_manifest(version)), key=f"funnel-{key}", description=f"Windows of {region}"
+        funnel_rows(load_manifest(version)), key=f"funnel-{key}", description=markdown(f"Windows of {region}")
     )
     # Browsers refuse file:// links on a page that came over HTTP, so the path is shown as text.
-    create_markdown_artifact(f"Report of {region}: `{report}`", key=f"report-{key}")
+    create_markdown_artifact(f"Report of {markdown(region)}: {markdown(str(report))}", key=f"report-{key}")
 
 
 def funnel_rows(manifest: "Manifest") -> list[dict[str, str | int]]:
@@ -37,7 +38,7 @@ def funnel_rows(manifest: "Manifest") -> list[dict[str, str | int]]:
     rows: list[dict[str, str | int]] = [{"what": "windows planned", "reason": "", "count": counts.planned}]
     rows.append({"what": "windows written", "reason": "", "count": counts.written})
     for what, reasons in (("windows filtered", counts.filtered), ("windows failed", counts.failed)):
-        rows += [{"what": what, "reason": reason, "count": count} for reason, count in reasons.items()]
+        rows += [{"what": what, "reason": plain(reason), "count": count} for reason, count in reasons.items()]
     stages = [one.stage for one in manifest.failures]
     for stage in sorted(set(stages)):
         rows.append({"what": "units failed", "reason": stage, "count": stages.count(stage)})
@@ -48,7 +49,7 @@ def show_failures(stage: str, lost: "Iterable[UnitFailure]") -> None:
     """Make a table of the failed units of a stage with their reasons, where there are any."""
     from prefect.artifacts import create_table_artifact
 
-    rows = [{"unit": one.unit, "reason": one.reason} for one in lost]
+    rows = [{"unit": plain(one.unit), "reason": plain(one.reason)} for one in lost]
     if rows:
         text = f"{len(rows)} units failed in {stage}"
         create_table_artifact(rows[:_MOST], key=f"failed-{slug(stage)}", description=text)

@@ -15,16 +15,18 @@ from types import FrameType
 from typing import Any, Final, Literal
 
 from chipmill.core.errors import TilesFailedError, VersionNotFoundError
+from chipmill.core.redact import install
 from chipmill.core.store import read_sidecar
 from chipmill.core.units import UnitFailure, failures
 from chipmill.core.versions import Versions
 from chipmill.dataset.manifest import DatasetRef, current_dataset
+from chipmill.dataset.preflight import check_region
 from chipmill.imagery.canary import require_safe_gdal
 from chipmill.imagery.catalog import find_items, freeze_items
 from chipmill.imagery.items import Answer
-from chipmill.imagery.planning import make_tiles, tile_aoi
+from chipmill.imagery.planning import place_tiles, tile_aoi
 from chipmill.learning.bundle import ModelRef, current_model, find_model
-from chipmill.mapping.outputs import MapRef, current_map
+from chipmill.mapping.outputs import MapRef, current_map, map_notes
 from chipmill.mapping.prediction import map_versions
 from chipmill.orchestration.cells import hold_cell, training_set
 from chipmill.orchestration.ending import CommittedWithFailuresError
@@ -93,6 +95,8 @@ class InForce:
 
     answer: Answer | None = None
     """Of the search."""
+    remarks: tuple[str, ...] = ()
+    """What was mended or left out of the input, where the dataset has to be built."""
     datasets: tuple[DatasetRef, ...] = ()
     """That the model learns from."""
     dataset: DatasetRef | None = None
@@ -101,19 +105,29 @@ class InForce:
 
 
 def run_job(
-    job: Job, load_flow: LoadFlow, *, new: bool = False, on_progress: Listener | None = None
+    job: Job,
+    load_flow: LoadFlow,
+    *,
+    new: bool = False,
+    on_progress: Listener | None = None,
+    tell: Callable[[str], None] | None = None,
 ) -> RunSummary:
     """Do a job, or say that there is nothing to do.
 
-    ``new`` discards an open attempt and its frozen answer of the search. ``on_progress`` is called in this process.
-    Failed units end in a summary with exit code 3; any other error is raised after server and cluster have ended.
+    ``new`` discards an open attempt and its frozen answer of the search. ``on_progress`` is called in this process,
+    ``tell`` with each sentence on input that was mended or left out. Failed units end in a summary with exit code 3;
+    any other error is raised after server and cluster have ended.
     """
+    install()
     require_safe_gdal()
     found = look(job)
     if _is_complete(job, found):
         return RunSummary(
             0, False, "everything is up to date: nothing to do", found.dataset, found.model, found.map
         )
+    if tell is not None:
+        for remark in found.remarks:
+            tell(remark)
     with contextlib.ExitStack() as stack:
         notes = _prepare(job, found, stack, new=new)
         clock = stack.enter_context(running_clock())
@@ -132,11 +146,14 @@ def look(job: Job) -> InForce:
     Raises ItemSearchError, BadInputError and VersionNotFoundError as the library does.
     """
     answer = dataset = model = None
+    remarks: tuple[str, ...] = ()
     mapped: MapRef | None = None
     if job.region is not None:
-        tiles = make_tiles(job.region)
+        placed, tiles = place_tiles(job.region)
         answer = find_items(job.region, tiles)
         dataset = current_dataset(job.region, answer, tiles)
+        if dataset is None:
+            remarks = check_region(placed, tiles, answer)
     datasets: tuple[DatasetRef, ...] = ()
     if job.train is not None and (job.region is None or dataset is not None):
         datasets = training_set(job.train, job.region, dataset)
@@ -144,7 +161,7 @@ def look(job: Job) -> InForce:
     if job.region is not None and job.predict is not None and dataset is not None:
         chosen = _chosen_model(job, model)
         mapped = current_map(dataset, job.region, chosen, job.predict) if chosen else None
-    return InForce(answer, datasets, dataset, model, mapped)
+    return InForce(answer, remarks, datasets, dataset, model, mapped)
 
 
 def _chosen_model(job: Job, trained: ModelRef | None) -> ModelRef | None:
@@ -218,6 +235,7 @@ def _summary(job: Job, found: InForce, outcome: Any, clock: Clock, notes: str) -
         raise outcome
     made = product if isinstance(product, RunRef) else _as_run(found, product)
     products = [one for one in (made.dataset, made.model, made.map) if one is not None]
+    notes += "".join(f"; {note}" for note in (map_notes(made.map.path) if made.map is not None else ()))
     lost = lost or tuple(one for ref in products for one in failures_of(ref))
     failed = isinstance(outcome, TilesFailedError)
     redo = job.command if failed else None

@@ -4,8 +4,11 @@ import signal
 import threading
 from typing import Any
 
+from chipmill.core.redact import install
+
 
 def dask_setup(worker: Any) -> None:  # noqa: ARG001 - Dask's signature
-    """Leave Ctrl-C to the flow's process, which ends the workers in order."""
+    """Keep secrets out of the worker's log, and leave Ctrl-C to the flow's process, which ends the workers in order."""
+    install()
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, signal.SIG_IGN)

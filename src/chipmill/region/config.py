@@ -12,7 +12,7 @@ from typing import Annotated, Literal, Self
 from pydantic import ConfigDict, Field, StringConstraints, model_validator
 
 from chipmill.region.dataset import Dataset, Labels, Static
-from chipmill.region.fields import FileModel, Fraction, Id, Model, Source, exactly_one
+from chipmill.region.fields import FileModel, Fraction, Id, IndexName, Model, Source, exactly_one
 from chipmill.region.imagery import Imagery
 
 
@@ -36,11 +36,18 @@ class Aoi(Model):
         if self.bbox is not None:
             west, south, east, north = self.bbox
             if not (-180 <= west < east <= 180 and -90 <= south < north <= 90):
-                hint = " (latitude and longitude look swapped)" if abs(south) > 90 or abs(north) > 90 else ""
+                hint = " (latitude and longitude look swapped)" if _look_swapped(self.bbox) else ""
                 raise ValueError(
                     f"bbox must be west < east, south < north in degrees, got {list(self.bbox)}{hint}"
                 )
         return self
+
+
+def _look_swapped(bbox: tuple[float, float, float, float]) -> bool:
+    """Tell whether a box that is none would be one as south, west, north, east, or as west, east, south, north."""
+    a, b, c, d = bbox
+    turned = [(b, a, d, c), (a, c, b, d)]
+    return any(-180 <= w < e <= 180 and -90 <= s < n <= 90 for w, s, e, n in turned)
 
 
 class AroundLabel(Model):
@@ -157,7 +164,7 @@ class Region(FileModel):
     """Where tiles come from."""
     imagery: tuple[Imagery, ...]
     """Image collections; band names are unique over all of them."""
-    indices: tuple[Id, ...] = ()
+    indices: tuple[IndexName, ...] = ()
     """Spectral indices computed per slot from the composite, e.g. ndvi."""
     static: tuple[Static, ...] = ()
     """Layers without time, e.g. elevation."""
@@ -165,6 +172,10 @@ class Region(FileModel):
     """The label layer; null for a region that is only mapped."""
     dataset: Dataset = Dataset()
     """Chips, selection, splits and shards."""
+    allow_hosts: tuple[
+        Annotated[str, StringConstraints(pattern=r"^[a-z0-9:]([a-z0-9.:-]{0,252}[a-z0-9:])?$")], ...
+    ] = ()
+    """Hosts in private networks that items may lead to, beside that of the source: names or addresses, no ports."""
     on_failed: Literal["stop", "commit"] = "stop"
     """After all other units of a stage are done: stop, or commit the rest with the failed ones listed."""
 

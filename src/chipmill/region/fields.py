@@ -2,22 +2,34 @@
 
 import os
 from pathlib import Path
-from typing import Annotated, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+from chipmill.core.redact import SECRET_PREFIX, holds_secret
 
 ID_PATTERN: Final = r"^[a-z0-9][a-z0-9._-]{0,62}$"
 """Ids of regions, classes, bands, tiles and models: they become file names and band names."""
 
 Id = Annotated[str, StringConstraints(pattern=ID_PATTERN)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
+IndexName = Literal[
+    "ndvi", "gndvi", "ndwi", "mndwi", "ndmi", "ndbi", "nbr", "ndsi", "bsi", "evi", "evi2", "savi"
+]
+"""Spectral indices that a region file may name; their formulas are in :mod:`chipmill.imagery.indices`."""
+_RANGES: Final = {"int16": (-32768, 32767), "uint16": (0, 65535), "uint8": (0, 255)}
+"""Smallest and largest stored value of each pixel type."""
 Resampling = Literal["nearest", "bilinear", "cubic", "average", "mode"]
 
 
 class Model(BaseModel):
     """Frozen, and unknown keys are errors."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    # A wrong value may be a secret in the wrong place: pydantic's own text must not repeat it.
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, hide_input_in_errors=True
+    )
 
 
 def exactly_one(model: BaseModel, names: tuple[str, ...]) -> None:
@@ -42,6 +54,29 @@ class Source(Model):
     @model_validator(mode="after")
     def _one(self) -> Self:
         exactly_one(self, ("stac", "catalog", "items"))
+        if self.stac is not None and urlsplit(self.stac).scheme.lower() not in ("http", "https"):
+            raise ValueError(
+                "stac must be the http(s) URL of a STAC API: a file is given as catalog or items"
+            )
+        return self
+
+
+class Auth(Model):
+    """How a source knows who asks. The secret itself is never written here: ``env`` names the variable that holds it."""
+
+    kind: Literal["none", "header", "query"] = "none"
+    """Send the secret as a header, or as a parameter of the query, to the source's own origin only."""
+    name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")] | None = None
+    """Name of the header or of the query parameter."""
+    env: Annotated[str, StringConstraints(pattern=rf"^{SECRET_PREFIX}[A-Z0-9_]{{1,64}}$")] | None = None
+    """Environment variable that holds the whole value, e.g. CHIPMILL_SECRET_CATALOG."""
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if (self.kind == "none") != (self.name is None and self.env is None) or (
+            self.kind != "none" and None in (self.name, self.env)
+        ):
+            raise ValueError("auth needs kind, name and env together, or none of them")
         return self
 
 
@@ -55,6 +90,16 @@ class OutType(Model):
     nodata: int = -32768
     """Stored value of "no data"."""
 
+    @model_validator(mode="after")
+    def _nodata_fits(self) -> Self:
+        low, high = _RANGES[self.dtype]
+        if not low <= self.nodata <= high:
+            raise ValueError(
+                f"nodata {self.nodata} lies outside {self.dtype} ({low}..{high}): set nodata, for example to "
+                f"{low or high}"
+            )
+        return self
+
 
 class FileModel(Model):
     """A model that is a file of its own; its relative paths are taken from the file's folder."""
@@ -64,6 +109,18 @@ class FileModel(Model):
     file: str | None = Field(default=None, repr=False)
     """Absolute path of the file, whose folder relative paths are taken from; set when it is read."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _no_secrets(cls, values: Any) -> Any:
+        """A parameter is stored in clear wherever runs are listed, so a URL with credentials is refused."""
+        for name, text in texts_of(values):
+            if holds_secret(text):
+                raise ValueError(
+                    f"{name} holds a URL with a password, key or signature: parameters are stored in clear: "
+                    f"give the bare URL, and the secret by auth and a {SECRET_PREFIX}... variable"
+                )
+        return values
+
     def resolve(self, path: str) -> Path:
         """Return a path of the file as an absolute one, without ``..``, links left as they are."""
         return Path(os.path.normpath((Path(self.file or "region.yaml").parent / path).absolute()))
@@ -72,3 +129,14 @@ class FileModel(Model):
     def output_dir(self) -> Path:
         """The absolute output directory."""
         return self.resolve(self.output)
+
+
+def texts_of(values: Any, name: str = "") -> list[tuple[str, str]]:
+    """Return (dotted name, text) of every text in nested mappings and lists."""
+    if isinstance(values, BaseModel):
+        values = dict(values)
+    if isinstance(values, dict):
+        return [one for key, value in values.items() for one in texts_of(value, f"{name}.{key}".strip("."))]
+    if isinstance(values, list | tuple):
+        return [one for number, value in enumerate(values) for one in texts_of(value, f"{name}.{number}")]
+    return [(name, values)] if isinstance(values, str) else []

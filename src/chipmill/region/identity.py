@@ -8,8 +8,8 @@ from chipmill.core.errors import RegionFileError
 from chipmill.core.store import fingerprint, sha256_file
 from chipmill.region.config import Region
 
-_SOURCES: Final = ("stac", "catalog", "items")
-"""Endpoints: the same items from another place are the same items."""
+_SOURCES: Final = ("stac", "catalog", "items", "auth")
+"""Endpoints and who asks them: the same items from another place are the same items."""
 _SHAPEFILE_PARTS: Final = (".shx", ".dbf", ".prj", ".cpg")
 """What belongs to a .shp: attributes and CRS are not in the file that the user names."""
 
@@ -19,7 +19,7 @@ def config_fingerprint(region: Region) -> str:
 
     Raises RegionFileError when a named file cannot be read.
     """
-    values = region.model_dump(mode="json", exclude={"file", "output", "on_failed"})
+    values = region.model_dump(mode="json", exclude={"file", "output", "on_failed", "allow_hosts"})
     return fingerprint(_without_places(values), file_contents(region))
 
 
@@ -41,6 +41,20 @@ def named_files(region: Region) -> dict[str, str]:
     return {name: path for name, path in files.items() if path is not None}
 
 
+def check_named_files(region: Region) -> None:
+    """Open each file that a region names, without reading it; raises RegionFileError for the first that is not there."""
+    for name, path in named_files(region).items():
+        try:
+            with region.resolve(path).open("rb"):
+                continue
+        except OSError as error:
+            raise RegionFileError(_unreadable(name, region.resolve(path), error)) from error
+
+
+def _unreadable(name: str, path: Path, error: OSError) -> str:
+    return f"{name}: {path} cannot be read ({error.strerror}): check the path"
+
+
 def file_contents(region: Region) -> dict[str, str]:
     """Return the sha256 of each file that a region names, by what it is for."""
     return {name: content_hash(region.resolve(path), name) for name, path in named_files(region).items()}
@@ -57,7 +71,7 @@ def content_hash(path: Path, name: str) -> str:
         parts = [path, *(part for ending in _SHAPEFILE_PARTS if (part := path.with_suffix(ending)).exists())]
         return fingerprint([_hash_once(part) for part in parts])
     except OSError as error:
-        raise RegionFileError(f"{name}: {path} cannot be read ({error.strerror}): check the path") from error
+        raise RegionFileError(_unreadable(name, path, error)) from error
 
 
 def _hash_once(path: Path) -> str:

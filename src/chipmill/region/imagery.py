@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from chipmill.region.fields import Fraction, Id, Model, OutType, Source
+from chipmill.region.fields import Auth, Fraction, Id, Model, OutType, Source
 
 
 class Mask(Model):
@@ -42,6 +42,8 @@ class Imagery(Model):
     """Name of this imagery, a folder of composites."""
     source: Source
     """Where its items come from."""
+    auth: Auth = Auth()
+    """How the source knows who asks."""
     bands: dict[Id, str]
     """Our band name (unique over the region) -> asset key or common name."""
     resampling: Literal["nearest", "bilinear", "cubic", "average"] = "bilinear"

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 from affine import Affine
 
 from chipmill.core.errors import AoiError, GridError
+from chipmill.core.plain import quoted
 from chipmill.region.config import Region
 from chipmill.region.fields import ID_PATTERN
 from chipmill.region.grid import Lattice, Window, lattice_like, lattice_of, reproject_shape, utm_epsg
@@ -171,7 +172,9 @@ def _lattice_of_raster(region: Region) -> Lattice:
 
     path = region.resolve(str(region.grid.like))
     try:
-        with rasterio.open(path) as raster:
+        # one driver, told by the ending: a file in disguise would name others
+        driver = "JP2OpenJPEG" if path.suffix.lower() == ".jp2" else "GTiff"
+        with rasterio.open(path, driver=driver) as raster:
             return lattice_like(str(path), raster.crs.to_epsg() if raster.crs else None, raster.transform)
     except rasterio.errors.RasterioIOError as error:
         raise GridError(f"grid.like: {path} cannot be opened ({error}): check the path") from error
@@ -277,7 +280,9 @@ def tile_name(source_id: str) -> str:
     """Return the file-safe id of a tile of a source: lower case, anything else than letters, digits, . _ - replaced."""
     name = re.sub(r"[^a-z0-9._-]+", "-", source_id.lower()).strip("-._")[:63]
     if not re.fullmatch(ID_PATTERN, name):
-        raise GridError(f"the id {source_id!r} cannot be turned into a file name: give the item another id")
+        raise GridError(
+            f"the id {quoted(source_id)} cannot be turned into a file name: give the item another id"
+        )
     return name
 
 
@@ -286,6 +291,6 @@ def _refuse_clashes(tiles: Iterable[Tile]) -> None:
     for tile in tiles:
         if tile.tile_id in seen:
             raise GridError(
-                f"the ids {seen[tile.tile_id]!r} and {tile.source_id!r} both become {tile.tile_id!r}: rename one"
+                f"the ids {quoted(seen[tile.tile_id])} and {quoted(tile.source_id)} both become {tile.tile_id!r}: rename one"
             )
         seen[tile.tile_id] = tile.source_id

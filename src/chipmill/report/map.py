@@ -72,6 +72,7 @@ def map_page(version: Path, out: Path | None = None) -> Path:
         ("with failures", "bad") if failed else ("complete", "good"),
         _summary(about, areas),
         (
+            *_notes(about.get("notes", ())),
             _classes(files, about, colors),
             _confidence(files, about),
             _areas(about, areas, colors),
@@ -97,6 +98,11 @@ def _summary(about: Mapping[str, Any], areas: Sequence[Mapping[str, str]]) -> Fa
         },
         large=True,
     )
+
+
+def _notes(notes: Sequence[str]) -> tuple[Section, ...]:
+    lead = "What to know before believing the map."
+    return (section("notes", "Notes", lead, tuple(Text(note, "bad") for note in notes)),) if notes else ()
 
 
 def _shown(rasters: Sequence[str]) -> Sequence[str]:
