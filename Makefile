@@ -29,7 +29,7 @@ demo: setup  ## a simulated region from archive to map and report; SIZE=small|me
 	@$(BIN)/chipmill demo --size $(SIZE)
 
 test: setup lint  ## every test, tier by tier, each within its time
-	$(call tier,unit and properties,100,tests/unit tests/properties)
+	$(call tier,unit and properties,80,tests/unit tests/properties)
 	$(call tier,oracle and real data,50,tests/oracle)
 	$(call tier,tasks and flows,80,tests/tasks tests/flows)
 	$(call tier,faults: http,40,tests/faults/http)
