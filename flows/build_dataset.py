@@ -3,8 +3,10 @@
 from prefect import flow
 
 from chipmill.dataset.manifest import DatasetRef
-from chipmill.orchestration.cells import hold_cell, run_name
+from chipmill.orchestration.cells import run_name
 from chipmill.orchestration.cluster import stage_runner
+from chipmill.orchestration.entry import entering, nothing_to_do
+from chipmill.orchestration.jobs import Job
 from chipmill.orchestration.stage import run_stage, step
 from chipmill.region.config import Region
 from chipmill.region.roots import check_roots
@@ -26,10 +28,12 @@ def build_dataset(region: Region) -> DatasetRef:
     """Build the dataset of a region's cell and make it the version in force.
 
     Args:
-        region: the region file; without labels the dataset ends with the stacks and holds no chips.
+        region: The region file; without labels the dataset ends with the stacks and holds no chips.
     """
     region = check_roots(region)
-    with hold_cell(region):
+    with entering(Job("build", region)) as have:
+        if have.complete:
+            return nothing_to_do(have.dataset)
         plan = step(tile_aoi, region)
         items = step(search_items, plan, after=plan)
 

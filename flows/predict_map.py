@@ -9,6 +9,8 @@ from chipmill.mapping.outputs import MapRef
 from chipmill.orchestration.cells import run_name
 from chipmill.orchestration.cluster import stage_runner
 from chipmill.orchestration.ending import conclude
+from chipmill.orchestration.entry import entering, nothing_to_do
+from chipmill.orchestration.jobs import Job
 from chipmill.orchestration.stage import given, run_flow, run_stage, step
 from chipmill.region.config import Region
 from chipmill.region.jobs import PredictConfig
@@ -18,20 +20,25 @@ from chipmill.tasks.mapping import estimate_areas, plan_map, predict_strips, sti
 
 @flow(name="predict-map", flow_run_name=run_name("predict-map"), task_runner=stage_runner())
 def predict_map(
-    region: Region, model: ModelRef | None, predict: PredictConfig, dataset: DatasetRef | None = None
+    region: Region, predict: PredictConfig, model: ModelRef | None = None, dataset: DatasetRef | None = None
 ) -> MapRef:
     """Map a region's cell and make the map the version in force.
 
     Args:
-        region: the region file; it needs no labels.
-        model: the model of this run; null, or another name: the one that the predict file names.
-        predict: the predict file.
-        dataset: the version of the cell in force, whose stacks are mapped; null: it is built.
+        region: The region file: what is mapped; it needs no labels.
+        predict: The predict file: with which model, and how.
+        model: Left empty by people: a committed model to map with, where it has the name in the predict file; empty,
+            the one that the predict file names.
+        dataset: Left empty by people: a committed dataset of the cell whose stacks are mapped; empty, the one in
+            force, built where it is missing or out of date.
     """
     region, predict = check_roots(region), check_roots(predict)
-    stacks = given(dataset) if dataset else run_flow(build_dataset, region)
-    plan = step(plan_map, stacks, region, model, predict, after=stacks)
-    predicted = run_stage(predict_strips, plan, after=plan)
-    stitched = step(stitch_map, plan, after=predicted)
-    mapped = step(estimate_areas, plan, stitched, after=stitched)
-    return conclude(mapped.value, [stacks.lost])
+    with entering(Job("predict", region, None, predict), dataset=dataset, model=model) as have:
+        if have.complete:
+            return nothing_to_do(have.map)
+        stacks = given(have.dataset) if have.dataset else run_flow(build_dataset, region)
+        plan = step(plan_map, stacks, region, have.model, predict, after=stacks)
+        predicted = run_stage(predict_strips, plan, after=plan)
+        stitched = step(stitch_map, plan, after=predicted)
+        mapped = step(estimate_areas, plan, stitched, after=stitched)
+        return conclude(mapped.value, [stacks.lost])

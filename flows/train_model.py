@@ -4,6 +4,8 @@ from prefect import flow
 
 from chipmill.dataset.manifest import DatasetRef
 from chipmill.learning.bundle import ModelRef
+from chipmill.orchestration.entry import entering, nothing_to_do
+from chipmill.orchestration.jobs import Job
 from chipmill.orchestration.stage import step
 from chipmill.region.jobs import TrainConfig
 from chipmill.region.roots import check_roots
@@ -11,14 +13,18 @@ from chipmill.tasks.learning import evaluate_model, export_model, fit_model
 
 
 @flow(name="train-model", flow_run_name="train-model/{train.name}")
-def train_model(datasets: tuple[DatasetRef, ...], train: TrainConfig) -> ModelRef:
+def train_model(train: TrainConfig, datasets: tuple[DatasetRef, ...] = ()) -> ModelRef:
     """Train a model and make it the version in force.
 
     Args:
-        datasets: committed datasets, in the order of the train file.
-        train: the train file.
+        train: The train file: what to learn, from which regions, and how.
+        datasets: Left empty by people: committed datasets to learn from; empty, the versions in force of the regions
+            that the train file lists.
     """
     train = check_roots(train)
-    fit = step(fit_model, datasets, train)
-    metrics = step(evaluate_model, datasets, fit, train, after=fit)
-    return step(export_model, datasets, fit, metrics, train, after=metrics).value
+    with entering(Job("train", train=train), datasets=datasets) as have:
+        if have.complete:
+            return nothing_to_do(have.model)
+        fit = step(fit_model, have.datasets, train)
+        metrics = step(evaluate_model, have.datasets, fit, train, after=fit)
+        return step(export_model, have.datasets, fit, metrics, train, after=metrics).value

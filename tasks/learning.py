@@ -7,6 +7,7 @@ from chipmill.learning import bundle, evaluation, training
 from chipmill.learning.bundle import ModelRef
 from chipmill.learning.evaluation import MetricsRef
 from chipmill.learning.training import FitRef
+from chipmill.orchestration import handover
 from chipmill.orchestration.cells import run_id
 from chipmill.orchestration.progress import epochs
 from chipmill.orchestration.retry import DIRECT
@@ -19,6 +20,11 @@ def fit_model(datasets: tuple[DatasetRef, ...], train: TrainConfig) -> FitRef:
     """Train on the datasets; a killed training goes on after its last epoch."""
     with epochs("fit_model") as after_epoch:
         return training.fit_model(datasets, train, after_epoch, run_id())
+
+
+train_on_deployment = task(
+    name="train_on_deployment", task_run_name="train_on_deployment", tags=["learning"], **DIRECT
+)(handover.train_on_deployment)
 
 
 @task(name="evaluate_model", task_run_name="evaluate_model", tags=["learning"], **DIRECT)

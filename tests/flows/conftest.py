@@ -25,13 +25,24 @@ def server(state_dir):
     before = {name: os.environ.get(name) for name in (*changed, "PREFECT_API_URL")}
     os.environ.update(changed)
     os.environ.pop("PREFECT_API_URL", None)
-    with running_server() as running:
+    with running_server(meanwhile=_import_flows) as running, without_heartbeat():
         yield running
     for name, value in before.items():
         if value is None:
             os.environ.pop(name, None)
         else:
             os.environ[name] = value
+
+
+def _import_flows():
+    from chipmill.flows import refresh_region  # noqa: F401 - for its time, while the server starts
+
+
+def without_heartbeat():
+    """Prefect's heartbeat sleeps by the second: each flow run would end a second later."""
+    from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+
+    return temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None})
 
 
 @pytest.fixture(scope="session")

@@ -5,8 +5,9 @@ import os
 import pytest
 
 from chipmill.cli.places import Product, find_product, shown
-from chipmill.cli.standing import StageStanding, lock_holder, read_standing
+from chipmill.cli.standing import StageStanding, read_standing
 from chipmill.core.errors import VersionNotFoundError
+from chipmill.core.holder import lock_holder
 from chipmill.core.store import lock, write_json
 from chipmill.core.units import UnitResult, freeze_batches, work_batch
 
@@ -68,7 +69,7 @@ def test_an_open_attempt_is_counted_unit_by_unit(tmp_path):
     assert found.stages == (StageStanding("rank_items", 4, done, 1),)
     assert found.holder is None
     assert read_standing(tmp_path, "drava") == ()
-    assert len(read_standing(tmp_path, "savinja", cell.name)) == 1
+    assert len(read_standing(tmp_path, "savinja")) == 1
 
 
 def test_the_holder_of_a_lock_is_named_only_while_it_holds_it(tmp_path):
@@ -84,6 +85,6 @@ def test_a_look_at_the_lock_of_a_dead_process_does_not_touch_it(tmp_path, monkey
     path = tmp_path / ".lock"
     with lock(path, "r1"):
         pass
-    monkeypatch.setattr("chipmill.cli.standing._lives", lambda _: False)
+    monkeypatch.setattr("chipmill.core.holder._lives", lambda _: False)
     monkeypatch.setattr("fcntl.flock", lambda *_: pytest.fail("the lock was asked"))
     assert lock_holder(path) is None

@@ -4,9 +4,10 @@ import sys
 import pyarrow as pa
 import pytest
 
-from chipmill.core.errors import TilesFailedError, TransientReadError
+from chipmill.core.errors import DiskFullError, TilesFailedError, TransientReadError
 from chipmill.core.store import commit_file
 from chipmill.core.units import (
+    MEMORY_ENV,
     UnitResult,
     clear_failures,
     failures,
@@ -96,7 +97,8 @@ def test_success_forgets_an_earlier_failure(tmp_path):
     assert failures(tmp_path) == ()
 
 
-def test_a_unit_that_kills_its_worker_twice_is_poison(tmp_path):
+def test_a_unit_that_kills_its_worker_twice_is_poison(tmp_path, monkeypatch):
+    monkeypatch.setenv(MEMORY_ENV, "1500000000")
     (batch,) = freeze_batches(tmp_path, "s", ["a"], 1.0)
     code = (
         "import os, pathlib, sys\nfrom chipmill.core.units import load_batches, work_batch\n"
@@ -105,9 +107,25 @@ def test_a_unit_that_kills_its_worker_twice_is_poison(tmp_path):
     for _ in range(2):
         assert subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False).returncode == 9
     result = work_batch(tmp_path, "r", batch, _work(tmp_path), str)
-    assert result.made == () and "died twice" in result.failed[0].reason
+    assert result.made == ()
+    assert "its worker died twice on it (out of memory, limit 1.5 GB, or a crash)" in result.failed[0].reason
     assert work_batch(tmp_path, "another try", batch, _work(tmp_path), str).made == ("a",)
     assert list((tmp_path / "started" / "another try").iterdir()) == []
+
+
+def test_a_full_disk_is_not_the_fault_of_a_unit(tmp_path):
+    batch = freeze_batches(tmp_path, "s", ["a", "b", "c", "d"], 1.0)[0]
+    begun = []
+
+    def work(unit):
+        begun.append(unit)
+        raise DiskFullError("no space is left")
+
+    with pytest.raises(DiskFullError):
+        work_batch(tmp_path, "r", batch, work, str)
+    assert begun == ["a"]
+    assert failures(tmp_path) == ()
+    assert list((tmp_path / "started" / "r").iterdir()) == []
 
 
 def test_a_keyboard_interrupt_is_not_swallowed(tmp_path):

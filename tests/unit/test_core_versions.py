@@ -58,6 +58,15 @@ def test_seed_takes_good_files_only(versions):
     assert not any((attempt / name).exists() for name in ("bad.txt", "left.txt", "stray.txt"))
 
 
+def test_the_newest_version_counts_where_a_kill_left_the_pointer_behind(versions):
+    assert versions.newest() is None
+    for _ in range(2):
+        publish(versions, open_attempt(versions, "a"))
+    versions.pointer.write_text("1\n")
+    assert (versions.current(), versions.newest()) == (1, 2)
+    assert open_attempt(versions, "a").name == ".3"
+
+
 def test_prune_keeps_what_is_named(versions):
     attempt = open_attempt(versions, "a")
     for name in ("keep.txt", "shards/old.txt"):

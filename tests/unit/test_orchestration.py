@@ -193,7 +193,7 @@ def test_keys_of_artifacts_are_what_prefect_takes():
 
 
 def test_the_commands_that_redo_a_job(tmp_path):
-    from chipmill.orchestration.run import Job
+    from chipmill.orchestration.jobs import Job
     from chipmill.region.jobs import PredictConfig, TrainConfig
 
     train = TrainConfig(name="crops", file="train.yaml")

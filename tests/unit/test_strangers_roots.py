@@ -3,11 +3,15 @@
 import os
 
 import pytest
+from pydantic import ValidationError
 
 from chipmill.core.errors import RegionFileError
+from chipmill.learning.preflight import check_training
+from chipmill.orchestration.cells import training_set
 from chipmill.region.config import Region
 from chipmill.region.jobs import PredictConfig, TrainConfig
-from chipmill.region.roots import check_roots, paths_of
+from chipmill.region.load import dump_config
+from chipmill.region.roots import check_place, check_roots, own_roots, paths_of
 
 
 @pytest.fixture
@@ -50,9 +54,62 @@ def test_a_file_inside_a_root_keeps_its_folder(places):
     assert checked.output_dir == places / "two" / "out"
 
 
-def test_absolute_paths_inside_and_stores_are_allowed(places):
+def test_a_relative_file_lies_below_the_first_root(places):
+    checked = check_roots(region(file="regions/r.yaml", output="../out"))
+    assert checked.file == str(places / "one" / "regions" / "r.yaml")
+    assert checked.output_dir == places / "one" / "out"
+
+
+def test_absolute_paths_inside_are_allowed(places):
     check_roots(region(output=str(places / "two" / "out")))
-    check_roots(region(output="s3://bucket/out"))
+
+
+@pytest.mark.parametrize("output", ["s3://bucket/out", "S3://../../out", "gs://b", "file:///tmp/out"])
+def test_an_output_in_a_store_is_refused_by_its_name(output):
+    """It would quietly become a folder "s3:"."""
+    with pytest.raises(ValidationError, match=r"output\n.*must be a directory of this machine"):
+        region(output=output)
+
+
+def test_a_place_that_a_run_is_given_lies_in_the_roots(places):
+    check_place("dataset.path", places / "two" / "out" / "versions" / "1")
+    with pytest.raises(RegionFileError, match=r"^dataset.path: .*outside"):
+        check_place("dataset.path", places / "private")
+
+
+def test_files_of_the_command_line_bring_their_folder_and_output_where_roots_are_set(places, monkeypatch):
+    own = region(file=str(places / "private" / "r.yaml"), output=str(places / "elsewhere" / "out"))
+    with pytest.raises(RegionFileError, match=r"^file: "):
+        check_roots(own)
+    with own_roots([own]):
+        assert check_roots(own) == own
+        with pytest.raises(RegionFileError, match=r"^output: "):
+            check_roots(own.model_copy(update={"output": str(places / "one-more")}))
+    with pytest.raises(RegionFileError, match=r"^file: "):
+        check_roots(own)
+    monkeypatch.delenv("CHIPMILL_ROOTS")
+    with own_roots([own]):
+        assert "CHIPMILL_ROOTS" not in os.environ
+
+
+def test_an_output_that_cannot_be_made_is_said(places):
+    (places / "private" / "file").touch()
+    own = region(file=str(places / "private" / "r.yaml"), output="file/out")
+    with (
+        pytest.raises(RegionFileError, match=r"output: .*/private/file/out cannot be made"),
+        own_roots([own]),
+    ):
+        pytest.fail("it was made")
+
+
+def test_the_files_that_a_train_file_lists_are_looked_at_themselves(places):
+    """A region file inside the roots may name places outside of them."""
+    inside = places / "one" / "r.yaml"
+    inside.write_text(dump_config(region(static=[{"name": "dem", "path": "/etc/passwd"}])))
+    train = check_roots(TrainConfig(name="m", datasets=("r.yaml",)))
+    for look in (check_training, training_set):
+        with pytest.raises(RegionFileError, match=r"^static.dem: '/etc/passwd' lies outside"):
+            look(train)
 
 
 def _with(field, path):
@@ -84,13 +141,18 @@ FIELDS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("field", FIELDS)
-@pytest.mark.parametrize("shape", ["absolute", "climbing", "sibling", "through a link", "below a link"])
+SHAPES = ["absolute", "climbing", "store", "sibling", "through a link", "below a link"]
+OUTSIDE = [(field, shape) for field in FIELDS for shape in SHAPES if (field, shape) != ("output", "store")]
+"""An output in a store is refused by the model itself, above."""
+
+
+@pytest.mark.parametrize(("field", "shape"), OUTSIDE)
 def test_a_path_outside_is_refused_with_its_field(places, field, shape):
     (places / "one" / "link").symlink_to(places / "private")
     path = {
         "absolute": "/etc/passwd",
         "climbing": "../private/x.tif",
+        "store": "s3://../../../private/x.tif",
         "sibling": str(places / "one-more" / "x.tif"),
         "through a link": str(places / "one" / "link"),
         "below a link": "link/new/x.tif" if field != "file" else str(places / "one" / "link" / "r.yaml"),

@@ -1,10 +1,12 @@
 """Secrets: refused as parameters, read where they are sent, and found nowhere in what is written, logged or said."""
 
+import asyncio
 import json
 import logging
 import subprocess
 import sys
 
+import jsonschema
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -18,8 +20,9 @@ from chipmill.core import redact as redactor
 from chipmill.core.errors import ChipmillError, RegionFileError
 from chipmill.core.redact import RedactingFilter, holds_secret, redact
 from chipmill.imagery import api, sources
+from chipmill.imagery.hrefs import relative_href, source_root
 from chipmill.region.config import Region
-from chipmill.region.fields import Auth
+from chipmill.region.fields import Auth, Source
 from chipmill.region.identity import config_fingerprint
 from chipmill.region.load import dump_config, load_region
 
@@ -57,6 +60,20 @@ LITERALS = [
     f"https://example.org/stac?api_key={SIG}",
     f"https://example.org/stac?subscription-key={SIG}",
     f"https://example.org/stac?X-Amz-Signature={SIG}",
+    f"https://user:{PASSWORD[:3]}/{PASSWORD}@example.org/stac",
+    f"https://user:{PASSWORD[:3]}/{PASSWORD}@example.org:8000/stac?limit=5",
+    f"https://example.org/stac?limit=5&access_token={SIG}",
+]
+BARE = [
+    "https://a.example/stac?limit=5",
+    "https://a.example:8000/users/@me/stac",
+    "https://a.example/stac?monkey=5&keys=3",
+    "s3://bucket/key",
+    "aoi.gpkg",
+    "a@b",
+    "https://[::1",
+    "https://[::1]:8000/stac",
+    "x?key=5",
 ]
 
 
@@ -90,9 +107,37 @@ def test_a_secret_in_the_place_of_its_variable_is_not_repeated(tmp_path):
     assert "canary" not in str(caught.value)
 
 
-def test_plain_urls_hold_no_secret():
-    for text in ("https://a.example/stac?limit=5", "s3://bucket/key", "aoi.gpkg", "a@b", "https://[::1"):
-        assert not holds_secret(text)
+@pytest.mark.parametrize("text", BARE)
+def test_plain_urls_hold_no_secret(text):
+    assert not holds_secret(text)
+
+
+@pytest.mark.parametrize("text", [*LITERALS, *BARE])
+@pytest.mark.parametrize(
+    "place",
+    [
+        ("imagery", 0, "source", "stac"),
+        ("imagery", 0, "bands", "red"),
+        ("labels", "layers", 0, "path"),
+        ("output",),
+    ],
+)
+def test_a_server_refuses_a_literal_secret_before_it_stores_it(text, place):
+    """The schema of a flow's parameters says what the validator says."""
+    values = {
+        "name": "r",
+        "aoi": {"path": "a.gpkg"},
+        "time": {"range": ["2019-01-01", "2020-01-01"]},
+        "imagery": [{"name": "s2", "source": {"stac": "https://a.example/"}, "bands": {"red": "red"}}],
+        "labels": {"layers": [{"path": "l.tif"}]},
+        "output": "out",
+    }
+    block = values
+    for step in place[:-1]:
+        block = block[step]
+    block[place[-1]] = text
+    errors = list(jsonschema.Draft202012Validator(Region.model_json_schema()).iter_errors(values))
+    assert bool(errors) == holds_secret(text) == (text in LITERALS)
 
 
 def test_auth_and_hosts_are_no_part_of_the_fingerprint(tmp_path):
@@ -176,13 +221,14 @@ def test_the_filter_redacts_message_arguments_exception_and_stack():
 
 
 SCRIPT = """
-import logging, threading
+import logging, threading, warnings
 from chipmill.core.redact import install
 install(); install()
 logging.basicConfig(level=0)
 late = logging.getLogger("made.later"); late.addHandler(logging.StreamHandler()); late.propagate = False
 secret = __import__("os").environ["CHIPMILL_SECRET_ENV"]
 late.error("late %s", secret)
+warnings.warn("warned " + secret)
 try:
     raise OSError("https://h/a?sig=" + secret)
 except OSError:
@@ -198,9 +244,65 @@ def test_an_installed_redactor_covers_loggers_threads_and_the_end_of_a_process()
         [sys.executable, "-c", SCRIPT], capture_output=True, text=True, timeout=60, check=False
     )
     assert done.returncode == 1
-    for word in ("late <CHIPMILL_SECRET_ENV>", "caught", "KeyError", "uncaught <CHIPMILL_SECRET_ENV>"):
+    for word in (
+        "late <CHIPMILL_SECRET_ENV>",
+        "warned <CHIPMILL_SECRET_ENV>",
+        "caught",
+        "KeyError",
+        "uncaught <CHIPMILL_SECRET_ENV>",
+    ):
         assert word in done.stderr, done.stderr
     assert "canary" not in done.stderr + done.stdout
+
+
+async def _states(error):
+    from prefect.states import exception_to_crashed_state, exception_to_failed_state
+
+    return [
+        await exception_to_failed_state(error, message="Task run encountered an exception"),
+        await exception_to_crashed_state(error),
+    ]
+
+
+def test_the_message_of_a_failed_run_is_redacted():
+    """Prefect makes it of any exception, stores it and shows it."""
+    from prefect._internal.states import exception_to_crashed_state_sync, exception_to_failed_state_sync
+
+    from chipmill.orchestration.secrecy import keep_secrets
+
+    keep_secrets()
+    keep_secrets()
+    error = OSError(f"https://u:{PASSWORD}@h/a.tif?sig={SIG} {ENV}")
+    found = [
+        *asyncio.run(_states(error)),
+        exception_to_failed_state_sync(error),
+        exception_to_crashed_state_sync(error),
+    ]
+    for state in found:
+        assert "canary" not in state.message
+        assert "https://h/a.tif?... <CHIPMILL_SECRET_ENV>" in state.message
+
+
+@pytest.mark.parametrize(
+    ("query", "stored"),
+    [
+        ("?sig=x&se=1&v=2", "?v=2"),
+        ("?token=x", ""),
+        ("?X-Amz-Security-Token=x&Key-Pair-Id=y&part=3", "?part=3"),
+        ("?api_key=x", ""),
+        ("?key=images/a.tif", "?key=images%2Fa.tif"),
+        ("?own=x&part=3", "?part=3"),
+    ],
+)
+def test_hrefs_are_stored_without_what_signs_them(query, stored):
+    class Hosts:
+        allow_hosts = ()
+
+    auth = Auth(kind="query", name="own", env="CHIPMILL_SECRET_QUERY")
+    root = source_root(Hosts(), Source(stac="https://a.example/stac"), auth)
+    assert relative_href(root, "https://a.example/stac/i", f"https://a.example/stac/a.tif{query}") == (
+        f"a.tif{stored}" if "images" not in query else f"a.tif{query}"
+    )
 
 
 def test_redact_knows_the_forms_that_a_secret_takes(monkeypatch):
@@ -208,5 +310,7 @@ def test_redact_knows_the_forms_that_a_secret_takes(monkeypatch):
     for text in ("a b&c'd/e", "a%20b%26c%27d%2Fe", "a+b%26c%27d%2Fe"):
         assert redact(f"x {text} y") == "x <CHIPMILL_SECRET_ODD> y"
     assert "canary" not in redact(f"HTTPS://u:{PASSWORD}@h?sig={SIG}")
+    assert redact(f"at http://u:a/{PASSWORD}@h:80/a.tif, and") == "at http://h:80/a.tif, and"
+    assert redact("http://h:80/users/@me") == "http://h:80/users/@me"
     assert "abcdef123" not in redact("Authorization: Basic abcdef123")
     assert redactor.SECRET_PREFIX == "CHIPMILL_SECRET_"

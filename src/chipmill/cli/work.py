@@ -13,24 +13,21 @@ from chipmill.core.errors import BadInputError
 from chipmill.region.load import load_predict, load_region, load_train
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from chipmill.imagery.items import Item
-    from chipmill.orchestration.run import Job, Kind, RunSummary
-    from chipmill.region.tiles import Tile
+    from chipmill.orchestration.jobs import Job, Kind
+    from chipmill.orchestration.run import RunSummary
 
 
 def show_plan(view: Terminal, file: Path) -> None:
     """Show the bill of a region: bounds from its geometry and from one search; then refuse what a run would refuse."""
     from chipmill.dataset.preflight import check_region
+    from chipmill.imagery.bill import bill_of
     from chipmill.imagery.catalog import find_items
     from chipmill.imagery.planning import place_tiles
-    from chipmill.region.plan import estimate
     from chipmill.report.numbers import count, duration, size
 
     region, tiles = place_tiles(load_region(file))
     answer = find_items(region, tiles)
-    bill = estimate(region, tiles, len(answer.items), shared_pixels(tiles, answer.items))
+    bill = bill_of(region, tiles, answer)
     rows = [
         ("tiles", count(bill.tiles), "of the grid, touching the area"),
         ("items", count(bill.items), "found by one search"),
@@ -47,58 +44,31 @@ def show_plan(view: Terminal, file: Path) -> None:
     view.result({"ok": True, "region": region.name, **asdict(bill), "remarks": remarks})
 
 
-def shared_pixels(tiles: "Sequence[Tile]", items: "Sequence[Item]") -> int:
-    """Return the pixels that tiles and items share, summed over all pairs: what is read when nothing is left out.
-
-    A pair counts the share of the tile's footprint that the item's outline covers, in pixels of the tile.
-    """
-    import shapely
-
-    outlines = shapely.from_wkb([item.geometry_wkb for item in items])
-    index, total = shapely.STRtree(outlines), 0.0
-    for tile in tiles:
-        footprint = tile.lattice.footprint(tile.window)
-        met = outlines[index.query(footprint, predicate="intersects")]
-        share = shapely.area(shapely.intersection(met, footprint)).sum() / footprint.area
-        total += share * tile.window.width * tile.window.height
-    return round(total)
-
-
 def run_region(
     view: Terminal, kind: "Kind", file: Path, train: Path | None, predict: Path | None, *, new: bool
 ) -> None:
     """Bring a region up to date, or only build its dataset; exits with 3 where units failed."""
-    from chipmill.learning.preflight import check_training
-    from chipmill.orchestration.run import Job
+    from chipmill.orchestration.jobs import Job
 
     job = Job(
         kind,
-        region := load_region(file),
+        load_region(file),
         load_train(train) if train else None,
         load_predict(predict) if predict else None,
     )
-    if job.train is not None:
-        check_training(job.train, region)
     _finish(view, [_work(view, job, new=new)])
 
 
 def run_training(view: Terminal, file: Path) -> None:
     """Train the model of a train file."""
-    from chipmill.learning.preflight import check_training
-    from chipmill.orchestration.run import Job
+    from chipmill.orchestration.jobs import Job
 
-    config = load_train(file)
-    if not config.datasets:
-        raise BadInputError(
-            f"{file}: datasets is empty: name at least one region file whose dataset is built"
-        )
-    check_training(config)
-    _finish(view, [_work(view, Job("train", train=config))])
+    _finish(view, [_work(view, Job("train", train=load_train(file)))])
 
 
 def run_prediction(view: Terminal, file: Path) -> None:
     """Map each region of a predict file in turn; exits with 3 where strips of one failed."""
-    from chipmill.orchestration.run import Job
+    from chipmill.orchestration.jobs import Job
 
     config = load_predict(file)
     if not config.regions:

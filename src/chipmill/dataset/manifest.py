@@ -9,9 +9,10 @@ import collections
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import ClassVar, Final
 
 import pyarrow as pa
+from pydantic import ConfigDict
 
 from chipmill.core.errors import CountError, DamagedFileError, VersionNotFoundError
 from chipmill.core.paths import VersionDir
@@ -41,12 +42,19 @@ _STAGES: Final = (planning, catalog, ranking, composite, labels, stack, windows,
 class DatasetRef:
     """A sealed or committed dataset."""
 
+    # a parameter of flows: the form of the UI shows these texts
+    __pydantic_config__: ClassVar = ConfigDict(use_attribute_docstrings=True)
+
     path: Path
     """Directory of the version; of the attempt before it is committed."""
     version: int
+    """Number of the version."""
     fingerprint: str
+    """Of what it was made of."""
     chips: int
+    """Chips in its shards."""
     shards: int
+    """Files that hold them."""
     failed: int
     """Units of work that failed."""
 

@@ -14,8 +14,9 @@ from typing import Any, Final
 from chipmill.core.store import write_text
 from chipmill.demo.api import serve
 from chipmill.demo.world import World, make_world
+from chipmill.orchestration.jobs import Job
 from chipmill.orchestration.progress import Listener, Stopwatch, listening
-from chipmill.orchestration.run import Job, RunSummary, run_job
+from chipmill.orchestration.run import RunSummary, run_job
 from chipmill.region.config import Region
 from chipmill.region.fields import Source
 from chipmill.region.load import load_predict, load_region, load_train

@@ -26,6 +26,10 @@ _FRESH: Final = ("items.parquet", "tiles.parquet")
 """Files that a new attempt does not take from the version in force: the search and the tiling make them anew."""
 
 
+type Placed = tuple[Region, tuple[Tile, ...]]
+"""A region, with the classes that its label items name, and its tiles."""
+
+
 def make_tiles(region: Region) -> tuple[Tile, ...]:
     """Return the tiles of a region in order; asks the label source where tiles are label items.
 
@@ -34,7 +38,7 @@ def make_tiles(region: Region) -> tuple[Tile, ...]:
     return place_tiles(region)[1]
 
 
-def place_tiles(region: Region) -> tuple[Region, tuple[Tile, ...]]:
+def place_tiles(region: Region) -> Placed:
     """Return the tiles, and the region with the classes that its label items name where it names none itself.
 
     Raises as :func:`make_tiles`, and LabelError where label items name different classes.
@@ -58,22 +62,23 @@ def _with_classes(region: Region, items: Sequence[LabelItem]) -> Region:
     return region.model_copy(update={"labels": labels})
 
 
-def tile_aoi(region: Region, *, fresh: bool = False) -> Plan:
+def tile_aoi(region: Region, *, fresh: bool = False, placed: Placed | None = None) -> Plan:
     """Return the plan of the region's cell: tiles and batches, frozen in an attempt.
 
     An open attempt of the same configuration is continued, its failures forgotten; ``fresh`` begins a new one. A new
-    attempt takes over the good files of the version in force. Call it under the cell's lock.
+    attempt takes over the good files of the newest version. ``placed`` saves making the tiles again. Call it under
+    the cell's lock.
     """
     config = config_fingerprint(region)
-    region, tiles = place_tiles(region)
+    region, tiles = placed or place_tiles(region)
     versions = cell_dir(region).versions
     attempt = open_attempt(versions, config, fresh=fresh)
     remove_temporaries(region_dir(region).root)
     clear_failures(attempt)
     plan = Plan(region, attempt, config, uuid.uuid4().hex[:12])
-    current = versions.current()
-    if current is not None and not plan.version.plan.exists():
-        seed(attempt, versions.path(current), leave=_FRESH)
+    newest = versions.newest()
+    if newest is not None and not plan.version.plan.exists():
+        seed(attempt, versions.path(newest), leave=_FRESH)
     _freeze(plan, tiles)
     return plan
 

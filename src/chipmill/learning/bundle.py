@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, ClassVar, Final
+
+from pydantic import ConfigDict
 
 from chipmill.core.errors import DamagedFileError, TrainingError, VersionNotFoundError
 from chipmill.core.paths import OutputDir
@@ -32,11 +34,19 @@ _SCHEMA_VERSION: Final = 1
 class ModelRef:
     """A model version, or a sealed attempt at one."""
 
-    path: Path  # its directory
+    # a parameter of flows: the form of the UI shows these texts
+    __pydantic_config__: ClassVar = ConfigDict(use_attribute_docstrings=True)
+
+    path: Path
+    """Its directory."""
     name: str
-    version: int  # the number that it has or will have
+    """Name of the model."""
+    version: int
+    """The number that it has or will have."""
     fingerprint: str
-    miou: float | None  # on the held-out test blocks, None where there are none
+    """Of what it was made of."""
+    miou: float | None
+    """Mean IoU (0 to 1) on the held-out test blocks; null where there are none."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from chipmill.learning.model import check_chip_size, preset_widths
 from chipmill.region.config import Region
 from chipmill.region.jobs import TrainConfig
 from chipmill.region.load import load_region
+from chipmill.region.roots import check_roots
 
 
 def check_training(train: TrainConfig, region: Region | None = None) -> None:
@@ -15,10 +16,10 @@ def check_training(train: TrainConfig, region: Region | None = None) -> None:
         region: the region that is built in the same run, if any; learnt from where the file lists no other.
 
     Raises:
-        RegionFileError: a region file that the train file lists is missing or wrong.
+        RegionFileError: a region file that the train file lists is missing, wrong, or outside CHIPMILL_ROOTS.
         BadInputError: ``size_px`` cannot be halved as often as the network needs, or differs between regions.
     """
-    listed = [load_region(train.resolve(path)) for path in train.datasets]
+    listed = [check_roots(load_region(train.resolve(path))) for path in train.datasets]
     regions = listed or ([region] if region is not None else [])
     sizes = {one.dataset.chips.size_px: one.file or one.name for one in regions}
     for size_px, name in sizes.items():

@@ -89,8 +89,8 @@ def fit_model(
 
 
 def adopt_products(versions: Versions, files: ModelDir, mark: str, names: Sequence[str]) -> None:
-    """Hard-link what the version in force has already, good and of the same fingerprint, into the attempt."""
-    number = versions.current()
+    """Hard-link what the newest version has already, good and of the same fingerprint, into the attempt."""
+    number = versions.newest()
     if number is None:
         return
     current = ModelDir(versions.path(number))

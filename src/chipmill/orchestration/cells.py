@@ -11,6 +11,7 @@ from chipmill.region.config import Region
 from chipmill.region.jobs import TrainConfig
 from chipmill.region.load import load_region
 from chipmill.region.plan import cell_dir
+from chipmill.region.roots import check_roots
 
 _held: Final[set[Path]] = set()
 
@@ -31,6 +32,11 @@ def hold_cell(region: Region, run: str = "") -> Iterator[None]:
             yield
         finally:
             _held.discard(path)
+
+
+def is_held(region: Region) -> bool:
+    """Tell whether this process holds the lock of a region's cell: whoever took it has looked what is to be done."""
+    return cell_dir(region).lock in _held
 
 
 def run_id() -> str:
@@ -64,12 +70,12 @@ def training_set(
     """Return the datasets that a model learns from: the versions in force of the region files that the train file lists.
 
     ``built`` stands for the cell of ``region``, and is the only one where the file lists none. Raises
-    VersionNotFoundError for a region that has no version yet.
+    VersionNotFoundError for a region that has no version yet, RegionFileError for one outside CHIPMILL_ROOTS.
     """
     own = cell_dir(region).root if region is not None else None
     if not train.datasets and built is not None:
         return (built,)
-    cells = [cell_dir(load_region(train.resolve(path))) for path in train.datasets]
+    cells = [cell_dir(check_roots(load_region(train.resolve(path)))) for path in train.datasets]
     return tuple(
         built if built is not None and cell.root == own else dataset_ref(cell.versions.current_path())
         for cell in cells

@@ -1,7 +1,7 @@
 """One job of the command line: find out what is in force, and only if something is missing start server, cluster and flow.
 
-The search is made here, once, before anything is started; its answer goes into the attempt. This module imports neither
-Prefect nor distributed before a flow has to run, so that "nothing to do" is said within seconds. The flow itself is
+`jobs.look` is asked once, before anything is started. This module imports neither Prefect nor distributed before a flow
+has to run, so that "nothing to do" is said within seconds. The flow itself is
 handed in by the caller: rooms below the flows do not import them.
 """
 
@@ -12,61 +12,31 @@ import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from chipmill.core.errors import TilesFailedError, VersionNotFoundError
 from chipmill.core.redact import install
-from chipmill.core.store import read_sidecar
 from chipmill.core.units import UnitFailure, failures
 from chipmill.core.versions import Versions
-from chipmill.dataset.manifest import DatasetRef, current_dataset
-from chipmill.dataset.preflight import check_region
+from chipmill.dataset.manifest import DatasetRef
 from chipmill.imagery.canary import require_safe_gdal
-from chipmill.imagery.catalog import find_items, freeze_items
-from chipmill.imagery.items import Answer
-from chipmill.imagery.planning import place_tiles, tile_aoi
-from chipmill.learning.bundle import ModelRef, current_model, find_model
-from chipmill.mapping.outputs import MapRef, current_map, map_notes
+from chipmill.learning.bundle import ModelRef, find_model
+from chipmill.mapping.outputs import MapRef, map_notes
 from chipmill.mapping.prediction import map_versions
-from chipmill.orchestration.cells import hold_cell, training_set
 from chipmill.orchestration.ending import CommittedWithFailuresError
 from chipmill.orchestration.interrupt import interruptible
+from chipmill.orchestration.jobs import UP_TO_DATE, InForce, Job, is_complete, look, prepare
 from chipmill.orchestration.progress import Listener, listening
 from chipmill.orchestration.runs import Clock, RunRef, failures_of, running_clock, write_run
 from chipmill.orchestration.server import running_server
-from chipmill.region.config import Region
-from chipmill.region.jobs import PredictConfig, TrainConfig
 from chipmill.region.plan import cell_dir
+from chipmill.region.roots import check_roots, own_roots
 
-type Kind = Literal["refresh", "build", "train", "predict"]
 type LoadFlow = Callable[[], Any]
 """Imports and returns the flow of the job's kind."""
 type Product = DatasetRef | ModelRef | MapRef
 
 _ENDED_BY_SIGNAL: Final = 128
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Job:
-    """What the command line was asked for; `kind` names the flow, the others are its files."""
-
-    kind: Kind
-    region: Region | None = None
-    train: TrainConfig | None = None
-    predict: PredictConfig | None = None
-
-    @property
-    def command(self) -> str:
-        """The command that does the job again: it redoes what failed, and only that."""
-        region, train, predict = (
-            config and config.file for config in (self.region, self.train, self.predict)
-        )
-        if self.kind == "train":
-            return f"chipmill train {train}"
-        if self.kind == "predict":
-            return f"chipmill predict {predict}"
-        options = [f" --train {train}" if train else "", f" --predict {predict}" if predict else ""]
-        return f"chipmill {'run' if self.kind == 'refresh' else 'build'} {region}{''.join(options)}"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -89,21 +59,6 @@ class RunSummary:
     record: Path | None = None
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class InForce:
-    """What of a job the store has already."""
-
-    answer: Answer | None = None
-    """Of the search."""
-    remarks: tuple[str, ...] = ()
-    """What was mended or left out of the input, where the dataset has to be built."""
-    datasets: tuple[DatasetRef, ...] = ()
-    """That the model learns from."""
-    dataset: DatasetRef | None = None
-    model: ModelRef | None = None
-    map: MapRef | None = None
-
-
 def run_job(
     job: Job,
     load_flow: LoadFlow,
@@ -120,85 +75,49 @@ def run_job(
     """
     install()
     require_safe_gdal()
+    files = [one for one in (job.region, job.train, job.predict) if one is not None]
+    with own_roots(files):
+        for one in files:
+            check_roots(one)
+        return _do(job, load_flow, new, on_progress, tell)
+
+
+def _do(
+    job: Job,
+    load_flow: LoadFlow,
+    new: bool,
+    on_progress: Listener | None,
+    tell: Callable[[str], None] | None,
+) -> RunSummary:
     found = look(job)
-    if _is_complete(job, found):
-        return RunSummary(
-            0, False, "everything is up to date: nothing to do", found.dataset, found.model, found.map
-        )
+    if is_complete(job, found):
+        return RunSummary(0, False, UP_TO_DATE, found.dataset, found.model, found.map)
     if tell is not None:
         for remark in found.remarks:
             tell(remark)
     with contextlib.ExitStack() as stack:
-        notes = _prepare(job, found, stack, new=new)
+        told = prepare(job, found, stack, new=new)
+        notes = f"; {told}" if told else ""
         clock = stack.enter_context(running_clock())
         stack.enter_context(listening(on_progress))
         if on_progress is not None:
             # The bars tell how far it is and the summary what failed; the server keeps all messages.
             os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
         with interruptible(), ending_on_sigterm(), running_server(meanwhile=load_flow):
-            outcome = load_flow()(*_parameters(job, found), return_state=True).result(raise_on_failure=False)
+            outcome = load_flow()(**_parameters(job, found), return_state=True).result(raise_on_failure=False)
         return _summary(job, found, outcome, clock, notes)
 
 
-def look(job: Job) -> InForce:
-    """Search once and find out what of the job is in force already; reads the store and the catalog, nothing else.
-
-    Raises ItemSearchError, BadInputError and VersionNotFoundError as the library does.
-    """
-    answer = dataset = model = None
-    remarks: tuple[str, ...] = ()
-    mapped: MapRef | None = None
-    if job.region is not None:
-        placed, tiles = place_tiles(job.region)
-        answer = find_items(job.region, tiles)
-        dataset = current_dataset(job.region, answer, tiles)
-        if dataset is None:
-            remarks = check_region(placed, tiles, answer)
-    datasets: tuple[DatasetRef, ...] = ()
-    if job.train is not None and (job.region is None or dataset is not None):
-        datasets = training_set(job.train, job.region, dataset)
-        model = current_model(job.train, datasets)
-    if job.region is not None and job.predict is not None and dataset is not None:
-        chosen = _chosen_model(job, model)
-        mapped = current_map(dataset, job.region, chosen, job.predict) if chosen else None
-    return InForce(answer, remarks, datasets, dataset, model, mapped)
-
-
-def _chosen_model(job: Job, trained: ModelRef | None) -> ModelRef | None:
-    """Return the model that the map is made with: that of this job, or one that stands."""
-    if job.predict is None or (job.train is not None and job.train.name == job.predict.model):
-        return trained
-    return find_model(job.predict.model, job.predict.output_dir)
-
-
-def _is_complete(job: Job, found: InForce) -> bool:
-    wanted = [(job.region, found.dataset), (job.train, found.model), (job.predict, found.map)]
-    return all(have is not None for asked, have in wanted if asked is not None)
-
-
-def _prepare(job: Job, found: InForce, stack: contextlib.ExitStack, *, new: bool) -> str:
-    """Take the cell's lock and freeze the answer of the search into the attempt; return what is to be said of it."""
-    if job.region is None or found.answer is None:
-        return ""
-    stack.enter_context(hold_cell(job.region, f"of {job.command}"))
-    if found.dataset is not None:
-        return ""
-    plan = tile_aoi(job.region, fresh=new)
-    frozen = read_sidecar(plan.version.items)
-    if frozen is not None and frozen.fingerprint != found.answer.fingerprint:
-        return f"; the catalog answers differently by now, the open attempt kept its {frozen.records} items (--new takes the new ones)"
-    freeze_items(plan, found.answer)
-    return ""
-
-
-def _parameters(job: Job, found: InForce) -> tuple[Any, ...]:
+def _parameters(job: Job, found: InForce) -> dict[str, Any]:
     """Return the arguments of the job's flow."""
-    return {
-        "refresh": (job.region, job.train, job.predict, found.dataset, found.model),
-        "build": (job.region,),
-        "train": (found.datasets, job.train),
-        "predict": (job.region, None, job.predict, found.dataset),
-    }[job.kind]
+    files: dict[str, Any] = {"region": job.region, "train": job.train, "predict": job.predict}
+    parameters: dict[str, dict[str, Any]] = {
+        "refresh": files | {"dataset": found.dataset, "model": found.model},
+        "build": {"region": job.region},
+        "train": {"train": job.train, "datasets": found.datasets},
+        "predict": {"region": job.region, "predict": job.predict, "dataset": found.dataset},
+    }
+    return parameters[job.kind]
 
 
 @contextlib.contextmanager

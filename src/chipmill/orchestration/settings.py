@@ -5,8 +5,10 @@ CHIPMILL_DASK_ADDRESS     an existing Dask scheduler; without it a run starts it
 CHIPMILL_DASK_INSECURE    1 permits a scheduler on another machine without tls, on a network that is yours
 CHIPMILL_WORKERS          processes of the local cluster (default: the cores of this machine)
 CHIPMILL_WORKER_MEMORY    memory of one of them, as "4GiB" (default: an equal share of four fifths of the memory)
+CHIPMILL_GPU_DEPLOYMENT   the deployment that refresh-region hands training to, as train-model/cell (default: it trains itself)
 CHIPMILL_SERVER_TIMEOUT_S seconds that our own workflow server may take to start (default 180)
 CHIPMILL_RETRY_WAIT_S     seconds before the first further round of failed reads; the second waits four times as long
+CHIPMILL_BACKFILL_POLL_S  seconds between two looks of a backfill at the runs of its cells (default 15)
 PREFECT_API_URL           an existing workflow server; without it a run starts its own
 """
 
@@ -33,6 +35,9 @@ class Settings:
     """As Dask reads it ("4GiB"); None = an equal share of four fifths of the machine."""
     server_timeout_s: float
     retry_wait_s: float
+    backfill_poll_s: float
+    gpu_deployment: str | None
+    """``<flow>/<deployment>``; None = training runs in the process of the flow."""
 
 
 def read_settings() -> Settings:
@@ -45,6 +50,8 @@ def read_settings() -> Settings:
         worker_memory=os.environ.get("CHIPMILL_WORKER_MEMORY") or None,
         server_timeout_s=_number("CHIPMILL_SERVER_TIMEOUT_S", 180.0, least=1.0),
         retry_wait_s=_number("CHIPMILL_RETRY_WAIT_S", 15.0, least=0.0),
+        backfill_poll_s=_number("CHIPMILL_BACKFILL_POLL_S", 15.0, least=0.1),
+        gpu_deployment=os.environ.get("CHIPMILL_GPU_DEPLOYMENT") or None,
     )
 
 

@@ -138,9 +138,7 @@ class Tiles(Model):
     date: Literal["datetime", "start_datetime", "end_datetime"] = "datetime"
     """Property of a label item that is its date."""
 
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", populate_by_name=True, use_attribute_docstrings=True
-    )
+    model_config = ConfigDict(populate_by_name=True)
 
     @model_validator(mode="after")
     def _complete(self) -> Self:

@@ -50,7 +50,7 @@ class Labels(Model):
 
     layers: tuple[LabelLayer, ...] = ()
     """Painted in order, later ones on top; empty for label-item tiles, whose item brings the raster."""
-    classes: dict[str, Id] = Field(default_factory=dict)
+    classes: dict[str, Id] = Field(default={})
     """Source value or range ("20-30") -> class name, in order; the stack holds 0..n-1 in the order of the names."""
     ignore: tuple[int, ...] = ()
     """Source values that are neither class nor error."""

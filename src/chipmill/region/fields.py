@@ -1,13 +1,14 @@
 """The base of all parameter models, and the small models that several of them share."""
 
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 
-from chipmill.core.redact import SECRET_PREFIX, holds_secret
+from chipmill.core.redact import SECRET_PREFIX, holds_secret, secret_free
 
 ID_PATTERN: Final = r"^[a-z0-9][a-z0-9._-]{0,62}$"
 """Ids of regions, classes, bands, tiles and models: they become file names and band names."""
@@ -18,9 +19,30 @@ IndexName = Literal[
     "ndvi", "gndvi", "ndwi", "mndwi", "ndmi", "ndbi", "nbr", "ndsi", "bsi", "evi", "evi2", "savi"
 ]
 """Spectral indices that a region file may name; their formulas are in :mod:`chipmill.imagery.indices`."""
+NO_FILE: Final = "parameters.yaml"
+"""Stands for the file of a parameter that came from none."""
 _RANGES: Final = {"int16": (-32768, 32767), "uint16": (0, 65535), "uint8": (0, 255)}
 """Smallest and largest stored value of each pixel type."""
 Resampling = Literal["nearest", "bilinear", "cubic", "average", "mode"]
+
+
+_UNITS: Final = {"m": "m", "px": "px", "pct": "%", "mb": "MB", "days": "days"}
+"""Suffix of a field's name -> how its unit is shown in a form."""
+
+
+def form_title(name: str) -> str:
+    """Return the title of a field in a form: its name as words, with the unit that its suffix says in brackets."""
+    *words, last = name.strip("_").split("_")
+    unit = f" ({_UNITS[last]})" if words and last in _UNITS else ""
+    text = " ".join(words if unit else [*words, last])
+    return text[:1].upper() + text[1:] + unit + (" (0 to 1)" if last == "fraction" else "")
+
+
+def _title_blocks(schema: dict[str, Any]) -> None:
+    """Give the fields that are models themselves a title, which pydantic leaves to the model's own."""
+    for name, field in schema.get("properties", {}).items():
+        field.setdefault("title", form_title(name))
+    secret_free(schema)
 
 
 class Model(BaseModel):
@@ -28,7 +50,12 @@ class Model(BaseModel):
 
     # A wrong value may be a secret in the wrong place: pydantic's own text must not repeat it.
     model_config = ConfigDict(
-        frozen=True, extra="forbid", use_attribute_docstrings=True, hide_input_in_errors=True
+        frozen=True,
+        extra="forbid",
+        use_attribute_docstrings=True,
+        hide_input_in_errors=True,
+        field_title_generator=lambda name, _field: form_title(name),
+        json_schema_extra=_title_blocks,
     )
 
 
@@ -107,7 +134,7 @@ class FileModel(Model):
     output: str = "out"
     """Directory of everything made, relative to this file."""
     file: str | None = Field(default=None, repr=False)
-    """Absolute path of the file, whose folder relative paths are taken from; set when it is read."""
+    """May be left empty: path of the file that these values were read from; relative paths begin in its folder."""
 
     @model_validator(mode="before")
     @classmethod
@@ -120,6 +147,22 @@ class FileModel(Model):
                     f"give the bare URL, and the secret by auth and a {SECRET_PREFIX}... variable"
                 )
         return values
+
+    @field_validator("output")
+    @classmethod
+    def _is_directory(cls, output: str) -> str:
+        if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", output):
+            raise ValueError(
+                "must be a directory of this machine: products are not written to stores such as s3, give a folder, "
+                "which may be mounted"
+            )
+        return output
+
+    def command(self, verb: str, options: str = "") -> str:
+        """Return the chipmill command that is asked for by this file; without a file it can only be asked for again."""
+        if self.file is None or (Path(self.file).name == NO_FILE and not Path(self.file).is_file()):
+            return "Retry of this run, or another run with the same parameters"
+        return f"chipmill {verb} {self.file}{options}"
 
     def resolve(self, path: str) -> Path:
         """Return a path of the file as an absolute one, without ``..``, links left as they are."""

@@ -43,7 +43,7 @@ class Plan:
     @property
     def redo(self) -> str:
         """The command that redoes what failed, and only that."""
-        return f"chipmill build {self.region.file or self.region.name + '.yaml'}"
+        return self.region.command("build")
 
     def tiles(self) -> tuple[Tile, ...]:
         """Return all tiles in order."""

@@ -5,19 +5,20 @@ of the worker: to read it, or to write over it. Called where a flow takes its pa
 run whose operator sets no roots, is not restricted.
 """
 
+import contextlib
 import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
 from chipmill.core.errors import RegionFileError
 from chipmill.region.config import Region
-from chipmill.region.fields import FileModel, Source
+from chipmill.region.fields import NO_FILE, FileModel, Source
 from chipmill.region.identity import named_files
 from chipmill.region.jobs import PredictConfig, TrainConfig
 
 ROOTS_ENV: Final = "CHIPMILL_ROOTS"
 """Directories, separated by ``:`` as in PATH; the first is where relative paths begin."""
-_STORES: Final = "s3://"
 
 
 def roots() -> tuple[Path, ...]:
@@ -35,27 +36,65 @@ def roots() -> tuple[Path, ...]:
 def check_roots[M: FileModel](config: M) -> M:
     """Return a region, train or predict parameter whose relative paths begin where they are allowed to.
 
-    A parameter that was read from a file keeps it, when the file lies inside the roots; one without a file takes its
-    relative paths from the first root. Every path is then looked at with its links followed.
+    A parameter that was read from a file keeps it, when the file lies inside the roots; a file that is relative lies
+    below the first root, and one without a file takes its relative paths from there. Every path is then looked at with
+    its links followed.
 
     Raises RegionFileError that names the field of a path outside the roots.
     """
     allowed = roots()
     if not allowed:
         return config
-    if config.file is None:
-        config = config.model_copy(update={"file": str(allowed[0] / "parameters.yaml")})
+    # an absolute file stays what it is: joined to a root, it takes the root's place
+    config = config.model_copy(update={"file": str(allowed[0] / (config.file or NO_FILE))})
     for name, path in {"file": str(config.file), **paths_of(config)}.items():
-        if path.startswith(_STORES):
-            continue
-        # realpath follows the links of all that exists and keeps the rest, which is what a write would do
-        real = Path(os.path.realpath(config.resolve(path)))
-        if "\0" in path or not any(real.is_relative_to(root) for root in allowed):
-            raise RegionFileError(
-                f"{name}: {path[:200]!r} lies outside the directories of {ROOTS_ENV}: "
-                "put it below one of them, or let the operator add its directory"
-            )
+        _check(name, path, config.resolve(path), allowed)
     return config
+
+
+def check_place(name: str, path: Path) -> None:
+    """Raise RegionFileError that names the parameter where an absolute path lies outside the roots."""
+    if allowed := roots():
+        _check(name, str(path), path, allowed)
+
+
+def _check(name: str, given: str, path: Path, allowed: Sequence[Path]) -> None:
+    # realpath follows the links of all that exists and keeps the rest, which is what a write would do
+    if "\0" in given or not any(Path(os.path.realpath(path)).is_relative_to(root) for root in allowed):
+        raise RegionFileError(
+            f"{name}: {given[:200]!r} lies outside the directories of {ROOTS_ENV}: "
+            "put it below one of them, or let the operator add its directory"
+        )
+
+
+@contextlib.contextmanager
+def own_roots(configs: Sequence[FileModel]) -> Iterator[None]:
+    """Add the folders and the outputs of files that a user gave on the command line to the roots, inside the block.
+
+    Whoever calls a command may read these files anyway. Does nothing where no roots are set. Raises RegionFileError
+    where an output cannot be made.
+    """
+    before = os.environ.get(ROOTS_ENV)
+    if not before:
+        yield
+        return
+    os.environ[ROOTS_ENV] = os.pathsep.join([before, *dict.fromkeys(map(str, _own_places(configs)))])
+    try:
+        yield
+    finally:
+        os.environ[ROOTS_ENV] = before
+
+
+def _own_places(configs: Sequence[FileModel]) -> Iterator[Path]:
+    for config in configs:
+        yield config.resolve(".")
+        try:
+            config.output_dir.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RegionFileError(
+                f"output: {config.output_dir} cannot be made ({error.strerror}): choose a folder that you may write to"
+            ) from error
+        yield config.output_dir
 
 
 def paths_of(config: FileModel) -> dict[str, str]:
