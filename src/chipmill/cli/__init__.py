@@ -5,6 +5,8 @@
 - work      the commands that run a flow: run, build, train, predict, demo
 - places    what a path on the command line means
 - standing  `status`
+- backfill  many cells
+- up        the service in the foreground
 - template  the file that `init` writes
 
 Exit codes: 0 done, 1 failed, 2 bad input, 3 finished with failed units; `verify`: 0 good, 1 bad, 10 not a dataset,
@@ -43,6 +45,13 @@ PredictOption = Annotated[
 New = Annotated[
     bool, typer.Option("--new", help="Give up an open attempt and take a new answer of the search.")
 ]
+
+
+@app.callback()
+def _keep_secrets() -> None:
+    from chipmill.core.redact import install
+
+    install()
 
 
 @app.command()
@@ -120,6 +129,39 @@ def predict(
 
 
 @app.command()
+def backfill(  # noqa: PLR0913, PLR0917 - the options of a command
+    flow: Annotated[
+        Literal["build_dataset", "predict_map", "refresh_region"],
+        typer.Argument(help="What is run for each cell.", metavar="FLOW"),
+    ],
+    regions: Annotated[list[Path], typer.Argument(help="Region files (YAML).", metavar="REGION...")],
+    time_range: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Period of the cells, the end excluded, as 2019-01-01--2020-01-01; repeatable. Without it: as in the files.",
+            metavar="START--END",
+        ),
+    ] = None,
+    train: TrainOption = None,
+    predict: PredictOption = None,
+    at_once: Annotated[int, typer.Option(help="Most cells at the same time.")] = 1,
+    only_failed: Annotated[
+        bool, typer.Option("--only-failed", help="Pass over cells that did not fail before.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only estimate each cell; nothing is started, no pixel is read.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Bring many cells up to date, region files x periods; one that fails never stops the others."""
+    with terminal(as_json) as view:
+        from chipmill.cli.backfill import Asked, run_backfill
+
+        spans = tuple(time_range or ())
+        run_backfill(view, Asked(flow, tuple(regions), spans, train, predict, at_once, only_failed, dry_run))
+
+
+@app.command()
 def verify(
     path: Annotated[Path, typer.Argument(help="Region file, version or cell of a dataset.")],
     data: Annotated[bool, typer.Option("--data", help="Read and hash every file.")] = False,
@@ -155,14 +197,44 @@ def report(
 
 @app.command()
 def status(
-    path: Annotated[Path, typer.Argument(help="Region file, or an output directory.")] = Path("out"),
+    paths: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Region files, or output directories. Without any: out.", metavar="PATH..."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Show where each cell stands: version in force, open attempt, units done and failed, who holds the lock."""
+    """Show where each cell stands, region by period: version in force, open attempt, units failed, who works on it."""
     with terminal(as_json) as view:
         from chipmill.cli.checks import show_status
 
-        show_status(view, path)
+        show_status(view, paths or [Path("out")])
+
+
+@app.command()
+def up(
+    port: Annotated[
+        int, typer.Option(help="Port on 127.0.0.1 [default: a free one].", show_default=False)
+    ] = 0,
+    root: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Directory below which the paths of runs may lie; repeatable, relative paths begin in the first "
+            "[default: CHIPMILL_ROOTS, else the working directory].",
+            metavar="DIR",
+        ),
+    ] = None,
+    deployments: Annotated[
+        Path | None,
+        typer.Option(help="File of deployments [default: deployments/prefect.yaml].", metavar="FILE"),
+    ] = None,
+    at_once: Annotated[int, typer.Option(help="Runs at the same time; each takes the whole machine.")] = 1,
+    as_json: Json = False,
+) -> None:
+    """Start the workflow server with its screen, deployments and workers, and keep them until Ctrl-C."""
+    with terminal(as_json) as view:
+        from chipmill.cli.up import run_service
+
+        run_service(view, port, root or [], deployments, at_once)
 
 
 @app.command()

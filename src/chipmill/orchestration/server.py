@@ -8,11 +8,9 @@ run left there as running is set to Crashed before the flow starts.
 
 import contextlib
 import dataclasses
-import json
 import os
 import secrets
 import socket
-import subprocess
 import sys
 import time
 import urllib.error
@@ -22,17 +20,21 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Final
 
-from chipmill.core.errors import LockedError, ServerError
+from chipmill.core.errors import BadInputError, LockedError, ServerError
 from chipmill.core.redact import redact
 from chipmill.core.store import lock
+from chipmill.orchestration.beacon import Beacon, read_beacon
+from chipmill.orchestration.child import Child
+from chipmill.orchestration.records import crash_left_overs, send_out, wait_for_records
 from chipmill.orchestration.settings import make_state_dir, read_settings
 
+_SERVER: Final = "chipmill.orchestration.server_child"
 _MAX_SERVERS: Final = 64
 _GRACE_S: Final = 20.0
 _LAG_S: Final = 60.0
 _LAG_CUT_S: Final = 5.0
 _PATIENCE_S: Final = 10.0
-_CLIENT_ENVIRONMENT: Final = {
+CLIENT_ENVIRONMENT: Final = {
     "PREFECT_SERVER_EPHEMERAL_ENABLED": "false",  # else each Dask worker boots a server of its own
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "DO_NOT_TRACK": "1",
@@ -50,39 +52,65 @@ class ServerRef:
     log: Path | None = None
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class OwnServer:
+    """A server that this process started, and what it takes to be let in."""
+
+    ref: ServerRef
+    password: str
+    child: Child
+
+
 @contextlib.contextmanager
 def running_server(meanwhile: Callable[[], object] = lambda: None) -> Iterator[ServerRef]:
     """Give a server to run flows on, with Prefect's settings pointing at it inside the block.
 
-    ``meanwhile`` is called while ours starts, which takes longer than importing the flows. Raises ServerError where
-    the named server does not answer, or ours not within CHIPMILL_SERVER_TIMEOUT_S, with the path of its log.
+    It is the one that PREFECT_API_URL names, else that of a running `chipmill up`, else our own, which ends with the
+    block. ``meanwhile`` is called while ours starts, which takes longer than importing the flows. Raises ServerError
+    where the named server does not answer, or ours not within CHIPMILL_SERVER_TIMEOUT_S, with the path of its log.
     """
     settings = read_settings()
-    os.environ.update(_CLIENT_ENVIRONMENT)
+    os.environ.update(CLIENT_ENVIRONMENT)
     if settings.api_url:
-        if not _answers(settings.api_url, _PATIENCE_S):
-            raise ServerError(
-                f"the workflow server at PREFECT_API_URL {redact(settings.api_url)} does not answer: start it, or "
-                "unset the variable and the run starts its own"
-            )
+        require_answer(settings.api_url)
         yield ServerRef(settings.api_url, own=False)
+        return
+    if beacon := living_beacon(settings.state_dir):
+        os.environ["PREFECT_HOME"] = str(make_state_dir(settings.state_dir / "client"))
+        with client_settings(beacon.url, beacon.password):
+            try:
+                yield ServerRef(beacon.url, own=False)
+            finally:
+                send_out()
         return
     with (
         _free_home(make_state_dir(settings.state_dir)) as home,
-        _child(home, settings.server_timeout_s, meanwhile) as found,
+        own_server(home, settings.server_timeout_s, meanwhile) as server,
+        client_settings(server.ref.url, server.password),
     ):
-        server, password = found
-        with _client_settings(server.url, password):
-            from chipmill.orchestration.records import crash_left_overs, send_out, wait_for_records
-
+        crash_left_overs()
+        try:
+            yield server.ref
+        finally:
+            # Nothing may stay "Running": neither what the server has yet to write down nor what was cut off.
+            send_out()
+            wait_for_records(_LAG_S if sys.exception() is None else _LAG_CUT_S)
             crash_left_overs()
-            try:
-                yield server
-            finally:
-                # Nothing may stay "Running": neither what the server has yet to write down nor what was cut off.
-                send_out()
-                wait_for_records(_LAG_S if sys.exception() is None else _LAG_CUT_S)
-                crash_left_overs()
+
+
+def require_answer(url: str) -> None:
+    """Raise ServerError where the server that the user named does not answer."""
+    if not answers(url, _PATIENCE_S):
+        raise ServerError(
+            f"the workflow server at PREFECT_API_URL {redact(url)} does not answer: start it, or unset the variable "
+            "and the run starts its own"
+        )
+
+
+def living_beacon(state_dir: Path) -> Beacon | None:
+    """Return the address of a running `chipmill up` whose server answers, else None."""
+    beacon = read_beacon(state_dir)
+    return beacon if beacon and answers(beacon.url, _PATIENCE_S) else None
 
 
 @contextlib.contextmanager
@@ -95,8 +123,6 @@ def _free_home(state_dir: Path) -> Iterator[Path]:
                 held.enter_context(lock(home / "lock", f"server-{number}"))
             except LockedError:
                 continue
-            # Prefect reads its home when it is first imported: profiles of the user must not redirect this run.
-            os.environ["PREFECT_HOME"] = str(home)
             yield home
             return
     raise ServerError(
@@ -105,49 +131,50 @@ def _free_home(state_dir: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def _child(home: Path, timeout_s: float, meanwhile: Callable[[], object]) -> Iterator[tuple[ServerRef, str]]:
+def own_server(
+    home: Path, timeout_s: float, meanwhile: Callable[[], object] = lambda: None, port: int = 0
+) -> Iterator[OwnServer]:
+    """Start a server with database and log in ``home``, on 127.0.0.1 alone, and end it with the block.
+
+    One that dies is started again on the same port: this process keeps the socket, in whose queue requests wait
+    meanwhile. ``port`` 0 is any free one. Raises ServerError where it does not start.
+    """
+    # Prefect reads its home when it is first imported: profiles of the user must not redirect this run.
+    os.environ["PREFECT_HOME"] = str(home)
     password = secrets.token_urlsafe(24)
-    log = home / "server.log"
-    with socket.create_server(("127.0.0.1", 0)) as listener, log.open("wb") as stream:
-        port = listener.getsockname()[1]
-        process = subprocess.Popen(
-            [sys.executable, "-m", "chipmill.orchestration.server_child", str(listener.fileno()), str(port)],
-            stdin=subprocess.PIPE,
-            stdout=stream,
-            stderr=stream,
-            pass_fds=(listener.fileno(),),
-            start_new_session=True,  # Ctrl-C is for the run; the server has to outlive it to record how it ended
-            cwd=home,
-            env={name: value for name, value in os.environ.items() if name != "PREFECT_API_KEY"},
-        )
-    server = ServerRef(f"http://127.0.0.1:{port}/api", own=True, log=log)
+    with _listener(port) as listener:
+        number, log = listener.getsockname()[1], home / "server.log"
+        words = (str(listener.fileno()), str(number))
+        child = Child(_SERVER, words, {"password": password}, home, log, listener.fileno())
+        ref = ServerRef(f"http://127.0.0.1:{number}/api", own=True, log=log)
+        try:
+            meanwhile()
+            _wait_until_it_answers(child, ref, timeout_s)
+            child.keep()
+            yield OwnServer(ref, password, child)
+        finally:
+            child.end(_GRACE_S)
+
+
+def _listener(port: int) -> socket.socket:
     try:
-        _tell(process, password)
-        meanwhile()
-        _wait_until_it_answers(process, server, timeout_s)
-        yield server, password
-    finally:
-        _end(process)
+        return socket.create_server(("127.0.0.1", port))
+    except (OSError, OverflowError) as error:
+        raise BadInputError(
+            f"port {port} of 127.0.0.1 cannot be used ({error}): take another one, or none and a free one is found"
+        ) from error
 
 
-def _tell(process: subprocess.Popen[bytes], password: str) -> None:
-    """Hand over the password through the pipe, where no process list and no environment shows it."""
-    assert process.stdin is not None  # noqa: S101 - for the type checker; it was asked for as a pipe
-    with contextlib.suppress(BrokenPipeError):  # a child that died is reported by the wait that follows
-        process.stdin.write(json.dumps({"password": password}).encode() + b"\n")
-        process.stdin.flush()
-
-
-def _wait_until_it_answers(process: subprocess.Popen[bytes], server: ServerRef, timeout_s: float) -> None:
+def _wait_until_it_answers(child: Child, server: ServerRef, timeout_s: float) -> None:
     deadline = time.monotonic() + timeout_s
     while (left := deadline - time.monotonic()) > 0:
-        if process.poll() is not None:
+        if (code := child.ended_with()) is not None:
             raise ServerError(
-                f"the workflow server ended with code {process.returncode} while it started: see {server.log}, or set "
+                f"the workflow server ended with code {code} while it started: see {server.log}, or set "
                 "PREFECT_API_URL to a running one"
             )
         # The socket listens before the server does: a request made now waits in its queue and costs no polling.
-        if _answers(server.url, min(left, _PATIENCE_S)):
+        if answers(server.url, min(left, _PATIENCE_S)):
             return
     raise ServerError(
         f"the workflow server did not answer within {timeout_s:g} s: see {server.log}, set CHIPMILL_SERVER_TIMEOUT_S "
@@ -155,7 +182,7 @@ def _wait_until_it_answers(process: subprocess.Popen[bytes], server: ServerRef, 
     )
 
 
-def _answers(url: str, timeout_s: float) -> bool:
+def answers(url: str, timeout_s: float) -> bool:
     """Tell whether the API at a URL is healthy; its answer to this question needs no password."""
     try:
         with urllib.request.urlopen(f"{url.rstrip('/')}/health", timeout=timeout_s) as answer:  # noqa: S310 - the user's
@@ -164,20 +191,8 @@ def _answers(url: str, timeout_s: float) -> bool:
         return False
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """Close the pipe, which tells the child to end, and wait for it."""
-    assert process.stdin is not None  # noqa: S101 - for the type checker; it was asked for as a pipe
-    with contextlib.suppress(BrokenPipeError):
-        process.stdin.close()
-    try:
-        process.wait(_GRACE_S)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-
-
 @contextlib.contextmanager
-def _client_settings(url: str, password: str) -> Iterator[None]:
+def client_settings(url: str, password: str) -> Iterator[None]:
     """Point this process, and with every submitted task the workers, at the server."""
     from prefect.settings import (
         PREFECT_API_AUTH_STRING,

@@ -12,6 +12,8 @@ import threading
 import time
 from typing import Any, Final
 
+from chipmill.core.redact import install
+
 _GRACE_S: Final = 10.0
 
 
@@ -21,6 +23,7 @@ def main() -> None:
     facts = json.loads(sys.stdin.buffer.readline() or b"{}")
     if not facts:
         sys.exit(0)  # the parent died before it said anything
+    install()
     servers: list[Any] = []
     threading.Thread(target=_end_with_parent, args=(servers,), daemon=True).start()
     os.environ.update(server_environment(port, facts["password"], os.environ["PREFECT_HOME"]))
@@ -53,6 +56,8 @@ def server_environment(port: int, password: str, home: str) -> dict[str, str]:
         "PREFECT_UI_API_URL": "/api",  # relative, or the UI looks for the server on port 4200
         "PREFECT_UI_STATIC_DIRECTORY": f"{home}/ui",  # else it writes into the installed package
         "PREFECT_API_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{home}/prefect.db",
+        # a server that was killed must find who held a place in a limit, or the place is lost for good
+        "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "DO_NOT_TRACK": "1",
     }
