@@ -8,8 +8,9 @@ from typing import Final
 
 from chipmill.cli.console import Terminal
 from chipmill.cli.places import find_product, shown
-from chipmill.cli.standing import CellStanding, lock_holder, read_standing
+from chipmill.cli.standing import CellStanding, read_standing
 from chipmill.core.errors import BadInputError, VersionNotFoundError
+from chipmill.core.holder import lock_holder
 
 NOT_A_DATASET: Final = 10
 LOCKED: Final = 11
@@ -88,33 +89,57 @@ def draw_report(view: Terminal, path: Path, out: Path, datasets: Sequence[Path])
     )
 
 
-def show_status(view: Terminal, path: Path) -> None:
-    """Show where the cells of a region file or an output directory stand."""
-    if path.suffix in (".yaml", ".yml"):
-        from chipmill.region.load import load_region
-        from chipmill.region.plan import cell_dir
-
-        region = load_region(path)
-        cells = read_standing(region.output_dir, region.name, cell_dir(region).root.name)
-    elif (path / "regions").is_dir():
-        cells = read_standing(path)
-    else:
-        raise BadInputError(
-            f"{path} is neither a region file nor an output directory with regions: give one of them"
-        )
-    head = ("Region", "Cell", ">Version", ">Attempt", "Worked on by")
+def show_status(view: Terminal, paths: Sequence[Path]) -> None:
+    """Show where the cells of region files or output directories stand: the grid region x period, then each cell."""
+    cells = list(dict.fromkeys(cell for path in paths for cell in _cells_of(path)))
+    if len(cells) > 1:
+        view.table(*grid_table(cells))
+        view.say("")
+    head = ("Region", "Cell", ">Version", ">Attempt", ">Failed", "Worked on by")
     view.table(head, [_cell_row(cell) for cell in cells])
     for cell in cells:
         _show_stages(view, cell)
     if not cells:
-        view.say(f"{path}: no run has begun yet")
-    view.result({"ok": True, "cells": [asdict(cell) for cell in cells]})
+        view.say(f"{', '.join(map(str, paths))}: no run has begun yet")
+    view.result(
+        {
+            "ok": True,
+            "cells": [asdict(cell) | {"state": cell.state, "failed": cell.failed} for cell in cells],
+        }
+    )
+
+
+def _cells_of(path: Path) -> tuple[CellStanding, ...]:
+    """Return all cells of a region file's region or of an output directory."""
+    if path.suffix in (".yaml", ".yml"):
+        from chipmill.region.load import load_region
+
+        region = load_region(path)
+        return read_standing(region.output_dir, region.name)
+    if (path / "regions").is_dir():
+        return read_standing(path)
+    raise BadInputError(
+        f"{path} is neither a region file nor an output directory with regions: give one of them"
+    )
+
+
+def grid_table(cells: Sequence[CellStanding]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Return head and rows of the grid region x period; the side with fewer names makes the columns."""
+    at = {(cell.region, cell.cell): cell.state for cell in cells}
+    regions, periods = (list(dict.fromkeys(names)) for names in zip(*at, strict=True))
+    if len(periods) <= len(regions):
+        return ("Region", *sorted(periods)), [
+            (region, *(at.get((region, period), "-") for period in sorted(periods))) for region in regions
+        ]
+    return ("Period", *regions), [
+        (period, *(at.get((region, period), "-") for region in regions)) for period in sorted(periods)
+    ]
 
 
 def _cell_row(cell: CellStanding) -> tuple[str, ...]:
     version = "none" if cell.version is None else str(cell.version)
     attempt = "none" if cell.attempt is None else str(cell.attempt)
-    return cell.region, cell.cell, version, attempt, cell.holder or "nobody"
+    return cell.region, cell.cell, version, attempt, str(cell.failed), cell.holder or "nobody"
 
 
 def _show_stages(view: Terminal, cell: CellStanding) -> None:

@@ -1,17 +1,11 @@
 """`chipmill status`: where each cell of an output directory stands, read from the store alone."""
 
-import fcntl
-import os
-import re
-import socket
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
-from chipmill.core.paths import CellDir, OutputDir
+from chipmill.core.holder import lock_holder
+from chipmill.core.paths import CellDir, OutputDir, VersionDir
 from chipmill.core.store import read_json
-
-_HOLDER: Final = re.compile(r" on (?P<host>\S+) \(pid (?P<pid>\d+)\)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,19 +32,31 @@ class CellStanding:
     """Of the open attempt."""
     holder: str | None
     """Of the lock: run, host, process, since when; None where nobody works on the cell."""
+    listed: int = 0
+    """Failed units that the version in force was committed with."""
+
+    @property
+    def failed(self) -> int:
+        """Failed units: of the open attempt, else of the version in force."""
+        return sum(stage.failed for stage in self.stages) if self.attempt is not None else self.listed
+
+    @property
+    def state(self) -> str:
+        """One phrase for the grid: ``version 3, attempt 4 running``, ``version 1, attempt 2: 5 failed``, ``new``."""
+        version = "" if self.version is None else f"version {self.version}"
+        lost = f": {self.failed} failed" if self.failed else ""
+        attempt = "" if self.attempt is None else f"attempt {self.attempt}"
+        work = " ".join(part for part in (attempt, "running" if self.holder else "") if part)
+        parts = [part for part in (version, work) if part]
+        return (", ".join(parts) or "new") + lost
 
 
-def read_standing(
-    output: Path, region: str | None = None, cell: str | None = None
-) -> tuple[CellStanding, ...]:
-    """Return the cells of an output directory, all or those of one region or one ``start--end``, in order of name."""
+def read_standing(output: Path, region: str | None = None) -> tuple[CellStanding, ...]:
+    """Return the cells of an output directory, all or those of one region, in order of name."""
     regions = OutputDir(output).region(region or "x").root.parent
     names = [region] if region else sorted(path.name for path in regions.glob("*") if path.is_dir())
     cells = [
-        (name, path)
-        for name in names
-        for path in sorted((regions / name).glob(cell or "*--*"))
-        if path.is_dir()
+        (name, path) for name in names for path in sorted((regions / name).glob("*--*")) if path.is_dir()
     ]
     return tuple(_read_cell(name, CellDir(path)) for name, path in cells)
 
@@ -59,9 +65,14 @@ def _read_cell(region: str, cell: CellDir) -> CellStanding:
     attempts = cell.versions.attempts()
     attempt = attempts[-1] if attempts else None
     stages = () if attempt is None else _read_stages(cell.versions.attempt_path(attempt))
-    return CellStanding(
-        region, cell.root.name, cell.versions.current(), attempt, stages, lock_holder(cell.lock)
-    )
+    version, holder = cell.versions.current(), lock_holder(cell.lock)
+    listed = 0 if version is None else _listed(VersionDir(cell.versions.path(version)))
+    return CellStanding(region, cell.root.name, version, attempt, stages, holder, listed)
+
+
+def _listed(version: VersionDir) -> int:
+    """Return how many failed units the manifest of a version lists; 0 where there is none, `verify` says so."""
+    return len(read_json(version.manifest).get("failures", ())) if version.manifest.is_file() else 0
 
 
 def _read_stages(attempt: Path) -> tuple[StageStanding, ...]:
@@ -75,33 +86,3 @@ def _read_stages(attempt: Path) -> tuple[StageStanding, ...]:
             done, failed = (len(list(folder.glob(f"*.{kind}"))) for kind in ("parquet", "failed.json"))
             stages.append(StageStanding(path.stem, len(plan["units"]), done, failed))
     return tuple(stages)
-
-
-def lock_holder(path: Path) -> str | None:
-    """Return who holds a lock, None where it is free.
-
-    The file keeps the name of its last holder; only where that process still lives on this host is the lock itself
-    asked, so that a look never stands in the way of a run that begins.
-    """
-    text = path.read_text(errors="replace").strip() if path.is_file() else ""
-    found = _HOLDER.search(text)
-    if found is None or (found["host"] == socket.gethostname() and not _lives(int(found["pid"]))):
-        return None
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return text
-    finally:
-        os.close(handle)
-    return None
-
-
-def _lives(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

@@ -19,6 +19,7 @@ from distributed.system import MEMORY_LIMIT
 from prefect_dask.task_runners import DaskTaskRunner
 
 from chipmill.core.errors import ServerError
+from chipmill.orchestration.records import close_records, for_the_screen
 from chipmill.orchestration.settings import Settings, make_state_dir, read_settings
 
 DASK_CONFIG: Final[dict[str, Any]] = {
@@ -30,6 +31,8 @@ DASK_CONFIG: Final[dict[str, Any]] = {
     "distributed.worker.preload": ["chipmill.orchestration.worker"],
 }
 _SHARE: Final = 0.8
+_STILL_CUT_S: Final = 3.0
+"""A run that is being ended has not much time: whoever asked for it may kill it soon."""
 
 
 class _SharedCluster:
@@ -109,12 +112,24 @@ def kept_cluster() -> contextlib.AbstractContextManager[object]:
 class StageRunner(DaskTaskRunner):
     """Prefect's runner on Dask, on the one cluster of the run."""
 
+    _open = 0
+
     def __enter__(self) -> Self:
         """Take part in the cluster of this process until the flow ends."""
         begin: Any = super().__enter__
         begin()
+        StageRunner._open += 1
+        self._exit_stack.push(_end_of_flow)
         self._exit_stack.enter_context(_CLUSTER)
         return self
+
+
+def _end_of_flow(_kind: object, error: BaseException | None, _trace: object) -> None:
+    """After the cluster is closed: once the outermost flow ends, nothing that is over may stay shown as running."""
+    StageRunner._open -= 1  # noqa: SLF001 - the counter of the runners
+    if StageRunner._open == 0:  # noqa: SLF001
+        with for_the_screen():
+            close_records() if error is None else close_records(_STILL_CUT_S)
 
 
 def stage_runner() -> Any:

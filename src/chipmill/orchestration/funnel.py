@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from chipmill.core.paths import VersionDir
 from chipmill.core.plain import markdown, plain
 from chipmill.dataset.manifest import load_manifest
+from chipmill.orchestration.records import for_the_screen
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,11 +26,13 @@ def show_funnel(region: str, version: "Path") -> None:
     from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
     key, report = slug(region), VersionDir(version).report
-    create_table_artifact(
-        funnel_rows(load_manifest(version)), key=f"funnel-{key}", description=markdown(f"Windows of {region}")
-    )
-    # Browsers refuse file:// links on a page that came over HTTP, so the path is shown as text.
-    create_markdown_artifact(f"Report of {markdown(region)}: {markdown(str(report))}", key=f"report-{key}")
+    rows = funnel_rows(load_manifest(version))
+    with for_the_screen():
+        create_table_artifact(rows, key=f"funnel-{key}", description=markdown(f"Windows of {region}"))
+        # Browsers refuse file:// links on a page that came over HTTP, so the path is shown as text.
+        create_markdown_artifact(
+            f"Report of {markdown(region)}: {markdown(str(report))}", key=f"report-{key}"
+        )
 
 
 def funnel_rows(manifest: "Manifest") -> list[dict[str, str | int]]:
@@ -51,8 +54,9 @@ def show_failures(stage: str, lost: "Iterable[UnitFailure]") -> None:
 
     rows = [{"unit": plain(one.unit), "reason": plain(one.reason)} for one in lost]
     if rows:
-        text = f"{len(rows)} units failed in {stage}"
-        create_table_artifact(rows[:_MOST], key=f"failed-{slug(stage)}", description=text)
+        text = markdown(f"{len(rows)} units failed in {stage}")
+        with for_the_screen():
+            create_table_artifact(rows[:_MOST], key=f"failed-{slug(stage)}", description=text)
 
 
 def slug(name: str) -> str:

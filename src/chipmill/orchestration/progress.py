@@ -7,7 +7,9 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final, Self
 from uuid import UUID
 
+from chipmill.core.plain import markdown
 from chipmill.orchestration.funnel import slug
+from chipmill.orchestration.records import for_the_screen, hearing_cancel
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -74,14 +76,17 @@ class StageProgress:
         self._done = self._failed = 0
         self._shown_at = 0.0
         self._artifact: UUID | None = None
+        self._listening = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
         """Make the artifact."""
         from prefect.artifacts import create_progress_artifact
 
-        text = f"{self._stage}: {self._total} units"
-        made = create_progress_artifact(0.0, key=f"progress-{slug(self._stage)}", description=text)
-        self._artifact = made if isinstance(made, UUID) else None
+        text = markdown(f"{self._stage}: {self._total} units")
+        with for_the_screen():
+            made = create_progress_artifact(0.0, key=f"progress-{slug(self._stage)}", description=text)
+            self._artifact = made if isinstance(made, UUID) else None
+        self._listening.enter_context(hearing_cancel())
         self._tell()
         return self
 
@@ -89,6 +94,7 @@ class StageProgress:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: "TracebackType | None"
     ) -> None:
         """Show where the stage ended, unless the run is being cut off."""
+        self._listening.close()
         if kind is None:
             self._show()
 
@@ -106,13 +112,11 @@ class StageProgress:
     def _show(self) -> None:
         from prefect.artifacts import update_progress_artifact
 
-        from chipmill.orchestration.records import stop_if_cancelled
-
-        stop_if_cancelled()
-        self._shown_at = time.monotonic()
         percent = 100.0 * (self._done + self._failed) / max(self._total, 1)
         if self._artifact is not None:
-            update_progress_artifact(self._artifact, progress=min(percent, 100.0))
+            with for_the_screen():
+                update_progress_artifact(self._artifact, progress=min(percent, 100.0))
+        self._shown_at = time.monotonic()
 
 
 @contextlib.contextmanager

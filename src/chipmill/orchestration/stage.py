@@ -22,17 +22,29 @@ from prefect.logging import get_run_logger
 from prefect.states import Completed, Failed
 from prefect.utilities.annotations import allow_failure
 
-from chipmill.core.units import Batch, BatchResult, describe, failures, load_batches, record_failure
+from chipmill.core.errors import DiskFullError
+from chipmill.core.redact import install
+from chipmill.core.units import (
+    Batch,
+    BatchResult,
+    cause_of_death,
+    describe,
+    failures,
+    load_batches,
+    record_failure,
+)
 from chipmill.orchestration.ending import CommittedWithFailuresError
 from chipmill.orchestration.funnel import show_failures
 from chipmill.orchestration.interrupt import stop_if_asked
 from chipmill.orchestration.progress import Progress, StageProgress, tell
-from chipmill.orchestration.records import crash_task_runs
+from chipmill.orchestration.records import crash_task_runs, remember
 from chipmill.orchestration.settings import read_settings
 
 if TYPE_CHECKING:
     from prefect import Flow, Task
     from prefect.futures import PrefectFuture
+
+install()  # every process that runs a flow of ours imports this, also one that a worker started
 
 ROUNDS: Final = 2
 """How often units with a transient failure are tried again after the stage."""
@@ -71,6 +83,7 @@ def step[**P, R](task: "Task[P, R]", *args: Any, after: After = ()) -> Step[R]:
     tell(Progress(task.name, 0, 0, 1))
     call: Any = task  # the signature of a task speaks of its own parameters, not of wait_for
     state = call(*[_value(arg) for arg in args], wait_for=_states(after), return_state=True)
+    remember(state)
     value = state.result()
     _forget_results()
     tell(Progress(task.name, 1, 0, 1))
@@ -176,6 +189,8 @@ class _Stage:
                 stop_if_asked()
                 try:
                     self._account(future.result())
+                except DiskFullError:
+                    raise  # every other batch would meet it too, and a failure could not be written down
                 except Exception as error:  # noqa: BLE001 - any error of a batch is looked at unit by unit
                     broken.append((submitted[future], error))
                     if isinstance(error, KilledWorker):  # Prefect would show it as running for ever
@@ -212,6 +227,7 @@ def _release(future: "PrefectFuture[Any]") -> None:
 def _settled(future: "PrefectFuture[Any]") -> Any:
     """Return a State that a join may wait for: completed, or failed and allowed to be."""
     state = future.state
+    remember(state)
     if state.is_completed():
         return _bare(state)
     return allow_failure(Failed(state_details=StateDetails(task_run_id=future.task_run_id)))
@@ -244,5 +260,6 @@ def _is_transient(error: Exception) -> bool:
 
 def _reason(error: Exception) -> str:
     if isinstance(error, KilledWorker):
-        return "its worker died on it again and again: out of memory, or a crash"
+        limit: int | None = getattr(error.last_worker, "memory_limit", None)
+        return f"its worker died on it again and again: {cause_of_death(limit)}"
     return describe(error)

@@ -1,0 +1,51 @@
+"""The redactor where flows run: besides log records, what Prefect tells its server of exceptions, and stores of them.
+
+The message of a failed state is made of the exception, which may be a library's and carry a signed URL. The exception
+itself, with all that it came from, would be written as a pickle into the folder or store that the server names, and
+whoever has the login may name one. Nothing of ours reads such results: the store is the truth. So none is written.
+
+Called where flows are imported and where a Dask worker starts.
+"""
+
+from types import ModuleType, TracebackType
+from typing import Any
+
+from chipmill.core.redact import install, redact
+
+
+def keep_secrets() -> None:
+    """Redact what this process logs and what it tells the workflow server, and let Prefect write no results.
+
+    Safe to repeat.
+    """
+    install()
+    import prefect._internal.states
+    import prefect.states
+    from prefect.results import ResultStore
+
+    # The engine has its own copy of the functions that make states. A version of Prefect without one of these names
+    # fails here or in tests, which look at the state of a failed run and for files of results.
+    for module in (prefect.states, prefect._internal.states):  # noqa: SLF001 - there is no public place for this
+        _redact_exceptions(module)
+    ResultStore.persist_result_record = _write_nothing  # type: ignore[assignment]
+    ResultStore.apersist_result_record = _write_nothing_async  # type: ignore[assignment]
+
+
+def _redact_exceptions(module: ModuleType) -> None:
+    plain = module.format_exception
+    if getattr(plain, "chipmill", False):
+        return
+
+    def format_exception(exc: BaseException, tb: TracebackType | None = None) -> str:
+        return redact(plain(exc, tb))
+
+    format_exception.chipmill = True  # type: ignore[attr-defined]
+    vars(module)["format_exception"] = format_exception
+
+
+def _write_nothing(_store: Any, result_record: Any, holder: str | None = None) -> None:
+    """Stand for ResultStore.persist_result_record."""
+
+
+async def _write_nothing_async(_store: Any, result_record: Any, holder: str | None = None) -> None:
+    """Stand for ResultStore.apersist_result_record."""
