@@ -4,7 +4,7 @@ import contextlib
 import http.server
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
@@ -19,6 +19,8 @@ class FaultServer:
         self.search: Callable[[dict], dict] | None = None
         """Body or query of a search -> the page."""
         self.requests: list[str] = []
+        self.allows: Callable[[str, Mapping[str, str]], bool] = lambda path, headers: True
+        """Path with its query, and headers -> whether to answer; else 401, with both in it as careless servers do."""
         self.url = ""
 
     def fault(self, path: str) -> int | str | None:
@@ -48,7 +50,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         parts, server = urlsplit(self.path), self.shared
         server.requests.append(f"{self.command} {self.path}")
         fault = server.fault(parts.path)
-        if isinstance(fault, int):
+        if not server.allows(self.path, self.headers):
+            told = {"code": "401", "description": f"{self.path} {dict(self.headers)}"}
+            self._send(401, json.dumps(told).encode(), {"Content-Type": "application/json"})
+        elif isinstance(fault, int):
             self._send(fault, b"{}", {"Retry-After": "0"} if fault in (429, 503) else {})
         elif fault == "html":
             self._send(200, b"<html>sign in</html>", {"Content-Type": "text/html"})

@@ -13,6 +13,7 @@ from scipy import ndimage
 from tests import imagery_world as iw
 from tests.fault_archive import serve
 
+from chipmill.core import tiff
 from chipmill.core.store import read_sidecar, sha256_file
 from chipmill.imagery import composite, strips
 from chipmill.imagery.masks import dilate
@@ -117,7 +118,8 @@ def test_bytes_do_not_depend_on_the_strips(tmp_path, archive, monkeypatch):
     whole = sha256_file(path)
     path.unlink()
     monkeypatch.setattr(strips, "BUDGET_BYTES", 64 * 4 * 5 * 7)  # seven rows
-    monkeypatch.setattr(composite, "_IN_MEMORY_BYTES", 0)
+    monkeypatch.setattr(composite, "IN_MEMORY_BYTES", 0)
+    monkeypatch.setattr(tiff, "IN_MEMORY_BYTES", 0)
     *_, again, _ = iw.run(config(tmp_path, archive, **settings))
     assert (again, sha256_file(again)) == (path, whole)
 

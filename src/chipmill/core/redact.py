@@ -10,26 +10,41 @@ import re
 import sys
 import threading
 import traceback
+import warnings
 from types import TracebackType
 from typing import Any, Final
-from urllib.parse import parse_qsl, quote, quote_plus, urlsplit
+from urllib.parse import quote, quote_plus
 
 SECRET_PREFIX: Final = "CHIPMILL_SECRET_"  # noqa: S105 - a name
 """Secrets come in variables of this name, and no others are sent anywhere."""
-SIGNATURE: Final = re.compile(
+_SIGNATURE: Final = re.compile(
     r"^(sig|se|sp|sv|sr|st|spr|sk[a-z]+|x-(amz|goog)-.*|signature|expires|key-pair-id)$", re.IGNORECASE
 )
 """Names of query parameters that sign a URL for a while."""
 
 _URL: Final = re.compile(r"(?P<scheme>https?|s3|gs|az)://(?P<rest>[^\s'\"<>)\]]+)", re.IGNORECASE)
 _CREDENTIAL: Final = re.compile(r"\b(bearer|basic)(\s+)[A-Za-z0-9+/_.~=-]{8,}", re.IGNORECASE)
+_HOST: Final = re.compile(r"[^:]*|[^:]*:\d*|\[[0-9A-Fa-f:.]+\](:\d*)?")
 _MIN_SECRET: Final = 4
 """Shorter values would blank out ordinary words."""
-_TOKENS: Final = re.compile(
-    r"^(sig|signature|token|access[_-]?token|api[_-]?key|apikey|key|subscription-key|password|secret"
-    r"|x-(amz|goog)-(signature|credential|security-token))$",
-    re.IGNORECASE,
+_WORDS: Final = ("key", "sig", "signature", "token", "apikey", "accesstoken", "password", "secret", "credential")  # fmt: skip
+"""What the names of query parameters that are a secret end in, after "_" or "-" or nothing."""
+_SECRET_NAME: Final = (
+    rf"([^&=#]*[_-])?({'|'.join(f'[{word[0].upper()}{word[0]}]{word[1:]}' for word in _WORDS)})="
 )
+_SECRET_URLS: Final = (
+    r"[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*@",
+    r"[A-Za-z][A-Za-z0-9+.-]*://[^/?#:]*:[0-9]*[^0-9/?#][^?#]*@",  # a password with a slash in it
+    rf"[A-Za-z][A-Za-z0-9+.-]*://[^?#]*\?([^#]*&)?{_SECRET_NAME}",
+)
+"""URLs with user or password, or with a key or signature in their query; as schemas can say it, which have no flags."""
+
+
+def secret_parameter(name: str) -> bool:
+    """Tell whether a query parameter signs a URL or is a credential, by its name."""
+    # "key" alone is an object's name in the hrefs of some stores
+    named = re.fullmatch(_SECRET_NAME, f"{name}=", re.IGNORECASE) is not None and name.lower() != "key"
+    return named or _SIGNATURE.match(name) is not None
 
 
 def redact(text: str) -> str:
@@ -43,23 +58,42 @@ def redact(text: str) -> str:
 
 
 def _clean_url(match: re.Match[str]) -> str:
-    rest = match["rest"]
-    host, slash, path = rest.partition("/")
-    host, mark, query = host.partition("?")
-    host = host.rpartition("@")[2]
-    clean, question, _ = (host + mark + query + slash + path).partition("?")
-    return f"{match['scheme']}://{clean}{'?...' if question else ''}"
+    place, question, _ = match["rest"].partition("?")
+    host, slash, path = place.partition("/")
+    if _has_user(host, path):
+        host, slash, path = place.rpartition("@")[2].partition("/")
+    return f"{match['scheme']}://{host}{slash}{path}{'?...' if question else ''}"
+
+
+def _has_user(host: str, path: str) -> bool:
+    # A password with a slash in it: what stands before the slash is then no host with a port.
+    return "@" in host or ("@" in path and not _HOST.fullmatch(host))
 
 
 def holds_secret(text: str) -> bool:
     """Tell whether a text is a URL with user or password, or with a key or signature in its query."""
-    try:
-        parts = urlsplit(text)
-    except ValueError:
-        return False
-    if not parts.scheme or not parts.netloc:
-        return False
-    return "@" in parts.netloc or any(_TOKENS.match(key) for key, _ in parse_qsl(parts.query))
+    return any(re.match(one, text, re.IGNORECASE) for one in _SECRET_URLS)
+
+
+def secret_free(schema: dict[str, Any]) -> None:
+    """Make the text fields of a JSON schema refuse what :func:`holds_secret` tells of.
+
+    A server checks a run's parameters by this schema before it stores them; a validator of ours would see them after.
+    """
+    pattern = "^" + "".join(f"(?!{one})" for one in _SECRET_URLS)
+    for field in schema.get("properties", {}).values():
+        inner = (
+            field.get("items"),
+            field.get("additionalProperties"),
+            *field.get("patternProperties", {}).values(),
+        )
+        for one in (field, *inner, *field.get("anyOf", ())):
+            if (
+                isinstance(one, dict)
+                and one.get("type") == "string"
+                and one.keys().isdisjoint(("pattern", "enum", "const", "format"))
+            ):
+                one["pattern"] = pattern
 
 
 class RedactingFilter(logging.Filter):
@@ -86,7 +120,7 @@ _lock: Final = threading.Lock()
 
 
 def install() -> None:
-    """Redact every log record that this process makes, and what it prints of errors that end it or a thread.
+    """Redact every log record that this process makes, its warnings, and what it prints of errors that end it or a thread.
 
     It holds for loggers and handlers that are made later too, since it sits where records are made. Safe to repeat.
     """
@@ -102,6 +136,8 @@ def install() -> None:
 
         factory.chipmill = True  # type: ignore[attr-defined]
         logging.setLogRecordFactory(factory)
+        warned = warnings.formatwarning
+        warnings.formatwarning = lambda *args, **more: redact(warned(*args, **more))
         sys.excepthook = _excepthook
         threading.excepthook = _thread_excepthook
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-from chipmill.core.errors import ChipmillError, PoisonUnitError, TilesFailedError
+from chipmill.core.errors import ChipmillError, DiskFullError, PoisonUnitError, TilesFailedError
 from chipmill.core.links import refuse_links
 from chipmill.core.paths import VersionDir, relative
 from chipmill.core.redact import redact
@@ -31,6 +31,8 @@ from chipmill.core.tables import read_table, write_parquet
 BATCH_SECONDS: Final = 10.0
 """Planned length of a batch: orchestration costs 0.1 s a batch, so it stays near 1 %."""
 MAX_BATCHES: Final = 120
+MEMORY_ENV: Final = "CHIPMILL_MEMORY_LIMIT_BYTES"
+"""What a worker may use, in bytes; it writes that into its own environment when it starts."""
 _DEATHS: Final = 2
 
 
@@ -110,7 +112,8 @@ def work_batch(
     """Work on each unit of a batch that is not done; a failure is recorded and the next unit begins.
 
     ``run`` names the try of this run (start marks are counted in it); ``closed`` says that the stage's product
-    stands already. KeyboardInterrupt and the like pass; what a unit raises does not.
+    stands already. KeyboardInterrupt and the like pass; what a unit raises does not, but for DiskFullError: it is not
+    the unit's fault, and the next ones would meet it too.
     """
     done: list[str] = []
     made: list[str] = []
@@ -145,6 +148,9 @@ def _work_unit(
         _begin(mark, stage, unit)
         result = work(unit)
         _finish(attempt, stage, unit, result, fingerprint)
+    except DiskFullError:
+        mark.unlink(missing_ok=True)
+        raise
     except Exception as error:  # noqa: BLE001 - whatever a unit raises is recorded, and the others go on
         mark.unlink(missing_ok=True)
         return record_failure(attempt, stage, unit, describe(error), getattr(error, "transient", False))
@@ -161,13 +167,25 @@ def _begin(mark: Path, stage: str, unit: str) -> None:
     try:
         if os.fstat(handle).st_size >= _DEATHS:
             raise PoisonUnitError(
-                f"{unit} in {stage}: its worker died twice on it (out of memory, or a crash): "
-                "give workers more memory, or look at its inputs, and run it again"
+                f"{unit} in {stage}: its worker died twice on it ({cause_of_death(memory_limit())}): give workers more memory "
+                "(CHIPMILL_WORKER_MEMORY), or look at its inputs, and run it again"
             )
         os.write(handle, b"x")
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def cause_of_death(limit_bytes: int | None) -> str:
+    """Return what may have killed a worker; the limit of its memory tells whether that is the likely one."""
+    bound = f", limit {limit_bytes / 1e9:.3g} GB" if limit_bytes else ""
+    return f"out of memory{bound}, or a crash"
+
+
+def memory_limit() -> int | None:
+    """Return the bytes that this worker may use, None where nobody said."""
+    text = os.environ.get(MEMORY_ENV, "")
+    return int(text) if text.isdecimal() else None
 
 
 def _finish(attempt: Path, stage: str, unit: str, result: UnitResult, fingerprint: str) -> None:

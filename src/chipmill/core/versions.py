@@ -50,6 +50,13 @@ class Versions:
         """Return the committed versions, oldest first."""
         return sorted(int(path.name) for path in _children(self.folder) if path.name.isdigit())
 
+    def newest(self) -> int | None:
+        """Return the newest committed version, in force or not, or None: what a new attempt takes its good files from.
+
+        A run that was killed between the rename and the swap of the pointer left one that is complete.
+        """
+        return max(self.numbers(), default=None)
+
     def attempts(self) -> list[int]:
         """Return the open attempts, oldest first."""
         names = [path.name for path in _children(self.folder)]

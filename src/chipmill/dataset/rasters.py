@@ -21,6 +21,7 @@ from rasterio.io import DatasetReader
 
 from chipmill.core.errors import AssetMismatchError, AssetReadError, ChipmillError
 from chipmill.core.store import commit_file
+from chipmill.core.tiff import new_tiff
 from chipmill.region.grid import Lattice, Window
 
 BLOCK_PX: Final = 512
@@ -126,7 +127,10 @@ def write_layer(
         "transform": lattice.transform(window), "tiled": True, "blockxsize": side, "blockysize": side,
         "compress": "zstd", "zstd_level": 1, "predictor": 1 if colors else 2, "interleave": "band",
     }  # fmt: skip
-    with commit_file(final, fingerprint, extra=extra) as temp, rasterio.open(temp, "w", **options) as target:
+    with (
+        commit_file(final, fingerprint, extra=extra) as temp,
+        new_tiff(temp, options, pixels.nbytes) as target,
+    ):
         target.write(pixels)
         target.descriptions = tuple(names)
         if colors:

@@ -21,6 +21,7 @@ from chipmill.core.errors import AssetReadError, BadInputError, ChipmillError
 from chipmill.core.links import refuse_links
 from chipmill.core.store import commit_file, fingerprint, is_good
 from chipmill.core.tables import RANKING, read_table
+from chipmill.core.tiff import IN_MEMORY_BYTES, new_tiff
 from chipmill.core.units import Batch, BatchResult, UnitResult, failures, work_batch
 from chipmill.imagery import kernels
 from chipmill.imagery.canary import require_safe_gdal
@@ -42,8 +43,6 @@ STAGE_VERSION: Final = 1
 VALID_COUNT: Final = "valid_count"
 OBSERVED_COUNT: Final = "observed_count"
 BLOCK_PX: Final = 512
-_IN_MEMORY_BYTES: Final = 256 << 20
-"""A larger composite is gathered in a file."""
 
 Reducer = Callable[[NDArray[Any], NDArray[np.bool_], kernels.Conversion, NDArray[Any]], int]
 _REDUCERS: Final[Mapping[str, Reducer]] = {
@@ -191,7 +190,7 @@ def write_composite(path: Path, order: Order) -> None:
     extra: dict[str, Any] = {"acquisitions": [one.acquisition_id for one in order.acquisitions]}
     with tempfile.TemporaryFile(dir=path.parent) as scratch:
         image: NDArray[Any]
-        if size > _IN_MEMORY_BYTES:
+        if size > IN_MEMORY_BYTES:
             image = np.asarray(np.memmap(scratch, dtype, "w+", shape=(depth, grid.height, grid.width)))
         else:
             image = np.empty((depth, grid.height, grid.width), dtype)
@@ -266,7 +265,7 @@ def _write_tiff(path: Path, image: NDArray[Any], order: Order) -> None:
         "interleave": "band",
         "bigtiff": "if_safer",
     }
-    with rasterio.Env(GDAL_PAM_ENABLED="NO"), rasterio.open(path, "w", **profile) as target:
+    with rasterio.Env(GDAL_PAM_ENABLED="NO"), new_tiff(path, profile, image.nbytes) as target:
         target.descriptions = order.names
         data = len(order.names) - 2
         target.scales = (out.scale,) * data + (1.0, 1.0)

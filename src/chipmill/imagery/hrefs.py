@@ -11,7 +11,7 @@ from typing import Final
 from urllib.parse import parse_qsl, urlencode, urljoin, urlsplit, urlunsplit
 
 from chipmill.core.errors import ItemSearchError
-from chipmill.core.redact import SIGNATURE, redact
+from chipmill.core.redact import redact, secret_parameter
 from chipmill.imagery.reach import Location, Reach, Root, auth_of, origin, reach_of
 from chipmill.region.config import Region
 from chipmill.region.fields import Auth, Source
@@ -20,6 +20,8 @@ _HOST: Final = re.compile(r"[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\]")
 """Plain names and addresses: what curl and Python read alike. No percent, no wide letters, no zones."""
 _UNSAFE: Final = re.compile(r"[\x00-\x20\x7f\\]")
 _MAX_CHARS: Final = 8192
+_NO_URL: Final = "is no URL: its host or port cannot be meant"
+"""Without Python's own words, which repeat what stands in the place of the port: a part of a password."""
 
 
 def source_path(region: Region, source: Source) -> Path:
@@ -57,7 +59,7 @@ def relative_href(root: str, base: str, href: str) -> str:
         ItemSearchError: a scheme or host that is not read, or a local file outside the root.
     """
     if is_url(href) or is_url(base):
-        url = _unsigned(_checked_url(_joined(base, href), root))
+        url = _unsigned(_checked_url(_joined(base, href), root), auth_of(root).name)
         return _relative_url(url, root)
     return Path(_checked_path(root, base, href)).relative_to(root).as_posix()
 
@@ -75,7 +77,7 @@ def _joined(base: str, href: str) -> str:
     try:
         return urljoin(base, href)
     except ValueError as error:
-        raise _refused(href, f"is no URL ({error})") from error
+        raise _refused(href, _NO_URL) from error
 
 
 def _checked_url(url: str, root: str) -> str:
@@ -85,7 +87,7 @@ def _checked_url(url: str, root: str) -> str:
         parts = urlsplit(url)
         scheme, host, port = origin(url)
     except ValueError as error:
-        raise _refused(url, f"is no URL ({error})") from error
+        raise _refused(url, _NO_URL) from error
     if scheme not in ("http", "https") or not host:
         raise _refused(url, "is not http(s): other schemes are not read")
     if "@" in parts.netloc:
@@ -128,8 +130,9 @@ def _relative_url(url: str, root: str) -> str:
     return urlunsplit(("", "", path, one.query, ""))
 
 
-def _unsigned(url: str) -> str:
+def _unsigned(url: str, own: str | None) -> str:
+    """Cut signatures and credentials off, also what a catalog has put there of the parameter ``own`` of our auth."""
     parts = urlsplit(url)
     pairs = parse_qsl(parts.query, keep_blank_values=True)
-    kept = [(key, value) for key, value in pairs if not SIGNATURE.match(key)]
+    kept = [(key, value) for key, value in pairs if key != own and not secret_parameter(key)]
     return url if len(kept) == len(pairs) else urlunsplit(parts._replace(query=urlencode(kept)))

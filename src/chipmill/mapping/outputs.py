@@ -6,7 +6,6 @@ probabilities have overviews by average; 255 is nodata in all.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any, Final
 from xml.sax.saxutils import escape
 
 from chipmill.core.store import commit_file, is_good, lock, read_json, write_text
+from chipmill.core.tiff import copy_tiff
 from chipmill.core.units import settle
 from chipmill.core.versions import publish
 from chipmill.dataset.manifest import DatasetRef
@@ -100,9 +100,7 @@ def _stitch(plan: MapPlan, raster: Raster, units: Sequence[str], classes: Sequen
 
 
 def _write_cog(final: Path, mark: str, mosaic: str, layer: Layer) -> None:
-    """Commit a mosaic (the XML of a VRT) as a cloud-optimised GeoTIFF with overviews."""
-    import rasterio.shutil
-
+    """Commit a mosaic (the XML of a VRT) of bytes as a cloud-optimised GeoTIFF with overviews."""
     options: dict[str, Any] = {
         "driver": "COG",
         "compress": "deflate",
@@ -112,7 +110,7 @@ def _write_cog(final: Path, mark: str, mosaic: str, layer: Layer) -> None:
         "bigtiff": "if_safer",
     }
     with commit_file(final, mark) as temp, open_raster(mosaic, driver="VRT") as opened:
-        rasterio.shutil.copy(opened, os.fspath(temp), **options)
+        copy_tiff(opened, temp, options, opened.count * opened.height * opened.width)
 
 
 def category_xml(names: Sequence[str]) -> str:

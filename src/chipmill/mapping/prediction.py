@@ -123,13 +123,13 @@ def _adopt_layers(plan: MapPlan, model: ModelRef, predict: PredictConfig, region
     for number in range(model.version, 0, -1):
         older = ModelRef(model.path, model.name, number, model.fingerprint, None)
         versions = map_versions(region, older, predict)
-        current = versions.current()
-        if current is None:
+        newest = versions.newest()
+        if newest is None:
             continue
         for name in _rasters(plan.dataset):
             for layer in LAYERS:
                 source, target = (
-                    MapDir(versions.path(current)).layer(layer, name),
+                    MapDir(versions.path(newest)).layer(layer, name),
                     plan.files.layer(layer, name),
                 )
                 if is_good(source, plan.fingerprint) and not is_good(target, plan.fingerprint):

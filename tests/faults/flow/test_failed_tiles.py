@@ -1,5 +1,5 @@
-"""Some 50 tiles, one kills its worker and one meets a broken block of an image: all others are committed, the two are
-listed, and the command that is printed redoes only them.
+"""Some 50 tiles, one kills its worker, one takes more memory than a worker has and one meets a broken block of an image:
+all others are committed, the three are listed, and the command that is printed redoes only them.
 """
 
 import json
@@ -62,14 +62,18 @@ def test_all_other_tiles_are_committed_and_the_printed_command_redoes_only_the_f
     tiles = make_tiles(load_region(region))
     assert len(tiles) >= 40
     inner = [tile for tile in tiles if tile.tile_id.endswith("-n7968")]  # a row of them
-    killer, broken = inner[5].tile_id, inner[3]
+    killer, broken, hog = inner[5].tile_id, inner[3], inner[1].tile_id
     asset, whole = break_block(demo, broken)
 
-    code, told = finish(start_run("build", region, PLANTED_KILL=f"composite_tiles.{killer}"))
+    planted = [
+        {"stage": "composite_tiles", "unit": unit, "do": do} for unit, do in ((killer, "kill"), (hog, "hog"))
+    ]
+    code, told = finish(start_run("build", region, planted=planted))
     assert code == 3
     failed = {one["unit"]: one["reason"] for one in told["failures"]}
-    assert failed.keys() == {killer, broken.tile_id}
-    assert "its worker died twice on it" in failed[killer]
+    assert failed.keys() == {killer, broken.tile_id, hog}
+    for unit in (killer, hog):
+        assert "its worker died twice on it (out of memory, limit 1.5 GB, or a crash)" in failed[unit]
     assert "red.tif" in failed[broken.tile_id]
     assert all(unit in told["message"] + str(failed) for unit in failed)
 

@@ -48,6 +48,11 @@ def test_killed_runs_are_resumed_to_the_bytes_of_an_uninterrupted_one(
     assert sum(killed) == KILLS // 2
 
 
+def shards(version):
+    """Name and inode of every shard."""
+    return {path.name: path.stat().st_ino for path in version.glob("shards/*.tfrecord")}
+
+
 def test_a_kill_between_rename_and_pointer_leaves_the_old_version_in_force(built, forges, tmp_path):
     """The one place where a run that is done is not yet seen: its last calls, one by one."""
     whole, events = built({"dataset": cell.FIRST}, {"dataset": cell.SECOND})
@@ -61,6 +66,10 @@ def test_a_kill_between_rename_and_pointer_leaves_the_old_version_in_force(built
         assert verify_dataset(cell.cell_of(folder).root).problems == ()
         forges[0].done(folder, cell.SECOND)
         cell.assert_finished(folder, whole, 1)
+        if versions.numbers() == [1, 2, 3]:
+            assert shards(versions.path(2)) == shards(versions.path(3)), (
+                "what was complete is taken, not made again"
+            )
         if (1, (1,), (2,)) in seen:
             break
     # before the rename, between rename and swap, after the swap

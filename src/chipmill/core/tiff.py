@@ -1,0 +1,92 @@
+"""GeoTIFFs that are on the disk whole: GDAL loses what it writes at the close of a file on a full disk, and says nothing.
+
+The state of the disk a moment later proves nothing either, since somebody may have freed space by then. So a raster of
+ordinary size is made in memory and written by Python, whose every failed write raises; a larger one is read back.
+"""
+
+import contextlib
+import errno
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from rasterio.io import DatasetReader, DatasetWriter
+
+IN_MEMORY_BYTES: Final = 256 << 20
+"""A raster of more bytes, not compressed, is not held in memory."""
+_ROWS: Final = 512
+
+
+@contextlib.contextmanager
+def new_tiff(path: Path, profile: Mapping[str, Any], size: int) -> Iterator["DatasetWriter"]:
+    """Give a raster to write in the block; afterwards it stands at ``path``, and no byte of it was lost.
+
+    Args:
+        path: a temporary path, as `atomic_path` gives it.
+        profile: rasterio's options, driver GTiff.
+        size: bytes of all pixels, not compressed.
+
+    Raises OSError where a byte could not be written, rasterio's errors as they come.
+    """
+    import rasterio
+    from rasterio.io import MemoryFile
+
+    if size > IN_MEMORY_BYTES:
+        with rasterio.open(path, "w", **profile) as target:
+            yield target
+        read_back(path)
+        return
+    with MemoryFile(filename=path.name) as memory:
+        with memory.open(**profile) as target:
+            yield target
+        path.write_bytes(memory.getbuffer())
+
+
+def copy_tiff(source: "DatasetReader", path: Path, options: Mapping[str, Any], size: int) -> None:
+    """Copy an open raster to ``path`` as rasterio does with ``options`` (driver COG or GTiff), every byte of it.
+
+    ``size`` is that of all its pixels, not compressed. Raises as `new_tiff` does.
+    """
+    import rasterio.shutil
+    from rasterio._err import CPLE_BaseError  # what a copy raises is no RasterioError
+    from rasterio.io import MemoryFile
+
+    if size <= IN_MEMORY_BYTES:
+        with MemoryFile(filename=path.name) as memory:
+            rasterio.shutil.copy(source, memory.name, **options)
+            path.write_bytes(memory.getbuffer())
+        return
+    try:
+        rasterio.shutil.copy(source, os.fspath(path), **options)
+    except CPLE_BaseError as error:
+        # GDAL has removed what it had written: that the disk was full shows only in what would not have fitted, which
+        # are the pixels, a third for overviews, and the overviews once more as long as it works.
+        number = errno.ENOSPC if shutil.disk_usage(path.parent).free < 2 * size else errno.EIO
+        raise OSError(number, f"{os.strerror(number)} ({error})") from error
+    read_back(path)
+
+
+def read_back(path: Path) -> None:
+    """Decode every block of a GeoTIFF, those of its overviews too; raises OSError where one is not there whole."""
+    import rasterio
+    from rasterio.errors import RasterioError
+
+    try:
+        with rasterio.open(path, driver="GTiff") as dataset:
+            levels = len(dataset.overviews(1))
+            _read_all(dataset)
+        for level in range(levels):
+            with rasterio.open(path, driver="GTiff", overview_level=level) as dataset:
+                _read_all(dataset)
+    except RasterioError as error:
+        raise OSError(f"what was just written cannot be read ({error.__cause__ or error})") from error
+
+
+def _read_all(dataset: "DatasetReader") -> None:
+    from rasterio.windows import Window
+
+    for row in range(0, dataset.height, _ROWS):
+        dataset.read(window=Window(0, row, dataset.width, min(_ROWS, dataset.height - row)))

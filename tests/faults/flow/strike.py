@@ -1,0 +1,61 @@
+"""What the tests do to a run that holds at a planted place."""
+
+import contextlib
+import shutil
+import signal
+import subprocess
+
+import psutil
+import pytest
+
+OUTAGE_S = 20.0
+
+
+def server_of(family):
+    """The process of the run's own workflow server."""
+    (server,) = [one for one in family if "chipmill.orchestration.server_child" in one.cmdline()]
+    return server
+
+
+def kill_server(family):
+    """End the server as the kernel does when it needs its memory."""
+    server = server_of(family)
+    server.send_signal(signal.SIGKILL)
+    assert not psutil.wait_procs([server], timeout=20)[1]
+
+
+@contextlib.contextmanager
+def silent_server(family):
+    """Let the server answer nothing for 20 s, while the block runs and after it."""
+    server = server_of(family)
+    server.suspend()
+    yield
+    psutil.wait_procs([server], timeout=OUTAGE_S)
+    server.resume()
+
+
+@contextlib.contextmanager
+def small_disk(folder, size):
+    """Mount a file system of ``size`` bytes on a folder; skips where that is not allowed."""
+    folder.mkdir()
+    if shutil.which("mount") is None:
+        pytest.skip("no tmpfs can be mounted here: there is no mount")
+    command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder]
+    mounted = subprocess.run(command, check=False, capture_output=True, text=True)
+    if mounted.returncode:
+        pytest.skip(f"no tmpfs can be mounted here: {mounted.stderr.strip()}")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+@contextlib.contextmanager
+def full(folder):
+    """Take all space of a file system while the block runs."""
+    filler = folder / "filler"
+    with filler.open("wb", buffering=0) as stream, contextlib.suppress(OSError):
+        while True:
+            stream.write(bytes(1 << 20))
+    yield
+    filler.unlink()
