@@ -31,12 +31,12 @@ demo: setup  ## a simulated region from archive to map and report; SIZE=small|me
 test: setup lint  ## every test, tier by tier, each within its time
 	$(call tier,unit and properties,80,tests/unit tests/properties)
 	$(call tier,oracle and real data,50,tests/oracle)
-	$(call tier,tasks and flows,80,tests/tasks tests/flows)
+	$(call tier,tasks and flows,120,tests/tasks tests/flows)
 	$(call tier,faults: http,40,tests/faults/http)
 	$(call tier,faults: store,60,tests/faults/store)
-	$(call tier,faults: flow,180,tests/faults/flow)
+	$(call tier,faults: flow,240,tests/faults/flow)
 	$(call tier,learning,120,tests/learning)
-	$(call tier,services and ui,150,tests/services tests/ui)
+	$(call tier,services and ui,300,tests/services tests/ui)
 	$(call tier,end to end,200,tests/e2e)
 
 nightly:  ## the same tests with larger counts

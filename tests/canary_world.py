@@ -27,6 +27,8 @@ EAST = Window(iw.PLACE.col_off + iw.SIDE + 16, iw.PLACE.row_off, iw.SIDE, iw.SID
 """Of its scenes: so far from the western tile that their outlines in degrees do not touch it."""
 BOTH = Window(iw.PLACE.col_off + 2, iw.PLACE.row_off + 2, 2 * iw.SIDE - 4, iw.SIDE - 4)
 DAYS = ("2019-03-01", "2019-05-01")
+HOSTILE = "</script><img src=x onerror=alert(1)> \x1b[31m\x1b]0;t\x07 [red]r[/red] [a](javascript:1) =cmd()"
+"""What the archive says for the satellite's name, and for the id of an item."""
 
 
 def make_archive(folder: Path) -> iw.Archive:
@@ -39,6 +41,8 @@ def make_archive(folder: Path) -> iw.Archive:
         place = iw.LATTICE.transform(EAST)
         made.scene(day, {"red": 500 * ones, "nir": 900 * ones}, clear, name=f"east-{day}", place=place)
     made.scene("2019-07-01", {"red": ones, "nir": ones}, clear, name="trap")
+    for item in made.items:
+        item["properties"]["platform"] = HOSTILE
     (folder / f"east-{DAYS[0]}" / "red.tif").unlink()
     label = np.ones((iw.SIDE, 2 * iw.SIDE), np.uint8)
     label[:, ::2] = 2
@@ -55,6 +59,7 @@ def _signed(item: dict, url: str) -> dict:
         asset["title"] = f"https://user:{PASSWORD}@example.org/"
     if item["id"] == "trap":
         host = url.removeprefix("http://")
+        copy["id"] = HOSTILE
         copy["assets"]["red"]["href"] = f"http://user:{PASSWORD}@{host}/red.tif?api_key={TOKEN}"
     copy["links"] = [{"rel": "self", "href": f"{url}/stac/{item['id']}?sig={SIGNED}"}]
     copy["properties"]["license"] = f"https://user:{PASSWORD}@example.org/?access_token={TOKEN}"

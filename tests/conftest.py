@@ -7,6 +7,7 @@ from pathlib import Path
 import psutil
 import pytest
 from hypothesis import settings
+from tests.up_world import up  # noqa: F401 - one service for all tests of a session
 
 from chipmill.imagery.gate import close_gate
 

@@ -1,6 +1,6 @@
 """A running `chipmill up` for tests of services, of the screen and of faults: one process, own state and root.
 
-`from tests.up_world import up` in a conftest gives the session fixture; `start_up` starts one of its own for tests that
+The session fixture `up` is for all tests (tests/conftest.py); `start_up` starts one of its own for tests that
 kill it.
 """
 

@@ -14,7 +14,7 @@ from tests.flows import screen
 from chipmill.core.errors import ServerError
 from chipmill.core.store import write_text
 from chipmill.orchestration.backfill import CellsFailedError
-from chipmill.orchestration.grid_of_cells import lay_grid
+from chipmill.orchestration.grid_of_cells import Period, lay_grid
 from chipmill.orchestration.progress import listening
 from chipmill.region.config import Region
 from chipmill.region.plan import cell_dir
@@ -33,6 +33,7 @@ SPANS = tuple(
     (dt.date(2000, 1, 1) + dt.timedelta(days=10 * n), dt.date(2000, 1, 11) + dt.timedelta(days=10 * n))
     for n in range(COUNT // 2)
 )
+PERIODS = tuple(Period(start=start, end=end) for start, end in SPANS)
 
 
 class Worker:
@@ -125,7 +126,7 @@ def test_a_bad_cell_is_named_and_the_next_call_redoes_it_alone(worker, files, cl
     grid = lay_grid("build_dataset", files, SPANS)
     bad = grid.cells[-2]
     worker.bad.add(bad.name)
-    state = backfill("build_dataset", files, SPANS, at_once=3)
+    state = backfill("build_dataset", files, PERIODS, at_once=3)
     failed = outcome(state)
     assert isinstance(failed, CellsFailedError)
     assert {row.state for row in failed.rows} == {"done", "failed"}
@@ -145,7 +146,7 @@ def test_a_bad_cell_is_named_and_the_next_call_redoes_it_alone(worker, files, cl
 
     worker.bad.clear()
     worker.worked.clear()
-    again = outcome(backfill("build_dataset", files, SPANS, at_once=3, only_failed=True))
+    again = outcome(backfill("build_dataset", files, PERIODS, at_once=3, only_failed=True))
     assert worker.worked == [bad.name]
     assert [row.state for row in again].count("passed over") == len(grid.cells) - 1
     (run,) = keys(client, bad).values()

@@ -1,8 +1,7 @@
-"""One running `chipmill up` for all tests of services; those of the screen take the same one."""
+"""What the one running `chipmill up` of this tier is started with."""
 
 import pytest
 from tests.canary_world import SECRETS
-from tests.up_world import up  # noqa: F401 - a fixture
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -41,7 +41,7 @@ def ran(asked):
     environment = {name: os.environ[name] for name in names if name in os.environ} | cw.SECRETS
     environment |= {
         "CHIPMILL_STATE_DIR": str(folder / "state"),
-        "CHIPMILL_WORKERS": "2",
+        "CHIPMILL_WORKERS": "1",
         "CHIPMILL_RETRY_WAIT_S": "0.1",
         "PREFECT_LOGGING_LEVEL": "DEBUG",
         "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "DEBUG",
@@ -132,6 +132,29 @@ def test_what_looks_at_the_run_afterwards_says_none(ran):
         said[str(words)] = done.output
         assert done.exit_code in (0, 1), done.output
     assert cw.found([folder / "again.html"], said) == []
+
+
+def test_names_of_the_archive_are_text_wherever_they_come_out(ran):
+    folder, *_ = ran
+    pages = [path.read_text() for path in cw.files_below(folder / "out") if path.suffix == ".html"]
+    assert len(pages) >= 2
+    assert any("&lt;img src=x onerror=alert(1)&gt;" in page for page in pages)
+    for page in pages:
+        assert "<img src=x" not in page
+        assert "</script>" not in page
+        assert "\x1b" not in page
+    said = {name: (folder / name).read_text() for name in ("stdout", "stderr", "state/server-0/server.log")}
+    said["status"] = CliRunner().invoke(cli.app, ["status", str(folder / "toy.yaml")]).output
+    for name, text in said.items():
+        assert "\x1b" not in text, name
+        assert "\x07" not in text, name
+    with closing(sqlite3.connect(folder / "state" / "server-0" / "prefect.db")) as database:
+        shown = [
+            *database.execute("select data, description from artifact"),
+            *database.execute("select message from log"),
+        ]
+    assert len(shown) > 10
+    assert not [row for row in shown if "\x1b" in str(row) or "<img" in str(row) or "\x1b" in repr(row)]
 
 
 @pytest.mark.parametrize("command", ["plan", "build"])

@@ -2,7 +2,6 @@
 
 import pytest
 from tests import report_world
-from tests.up_world import up  # noqa: F401 - a fixture
 
 from chipmill.core.units import UnitFailure
 from chipmill.report.dataset import dataset_page

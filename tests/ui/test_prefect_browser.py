@@ -133,14 +133,14 @@ def test_a_run_is_started_from_the_form_with_a_changed_field(up, region, tab):
     before = composites(up)
 
     choose(tab, "Copy to new run")
-    size = field(tab, "Tile Px")
+    size = field(tab, r"Tile \(px\)")
     size.fill("-3")
     tab.get_by_role("button", name="Submit").click()
     assert "greater than or equal to 16" in size.evaluate("one => one.validationMessage")
     assert size.evaluate("one => document.activeElement === one"), "the form leads to the wrong field"
 
     size.fill("256")
-    key = field(tab, "Key Class")
+    key = field(tab, "Key class")
     assert key.input_value() == "crop"
     key.fill("tree")
     with tab.expect_response(lambda one: "create_flow_run" in one.url) as answer:

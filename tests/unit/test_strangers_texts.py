@@ -2,18 +2,31 @@
 
 import csv
 import io
+import logging
 import re
+import sys
 
 import numpy as np
 import pytest
+import typer
+from prefect._internal.states import exception_to_failed_state_sync
 from rich.console import Console
+from typer.testing import CliRunner
 
-from chipmill.cli.console import Terminal
+from chipmill import cli
+from chipmill.cli.console import Terminal, terminal
+from chipmill.core.errors import ChipmillError
 from chipmill.core.plain import csv_cell, markdown, plain, quoted
+from chipmill.core.redact import RedactingFilter
+from chipmill.core.units import UnitFailure
+from chipmill.dataset.description import Counts
 from chipmill.mapping.areas import areas_table
+from chipmill.orchestration.funnel import funnel_rows, show_failures
+from chipmill.orchestration.secrecy import keep_secrets
 from chipmill.report.blocks import Cell, Facts, Page, Section, Table
 from chipmill.report.charts import Bar, bar_chart
 from chipmill.report.page import render
+from chipmill.report.run import Made, RunFacts, StageTime, run_page
 
 TEXTS = [
     "</script><img src=x onerror=alert(1)>",
@@ -72,11 +85,91 @@ def test_a_page_and_a_chart_show_them(text):
 @pytest.mark.parametrize("text", TEXTS)
 def test_markdown_shows_them(text):
     shown = markdown(text)
-    assert not re.search(r"(?<!\\)[\[\]`*_|#]", shown)
+    assert not re.search(r"(?<!\\)[\[\]`*_|]|^[#=+-]", shown)
     assert "<" not in shown
     assert ">" not in shown
     assert "\n" not in shown
     assert plain(shown) == shown
+
+
+@pytest.mark.parametrize(
+    "text", ["# head", "1. list", "12) list", "- list", "+ list", "---", "===", "> quote", "| a |"]
+)
+def test_markdown_begins_nothing(text):
+    """Headings, lists, rules, quotes and tables are made by what a line begins with."""
+    assert re.match(r"\\|\d+\\|&gt;", markdown(text))
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_a_log_line_an_error_and_a_state_show_them(text, capsys):
+    record = logging.makeLogRecord({"msg": "item %s", "args": (text,)})
+    try:
+        raise ValueError(text)
+    except ValueError as error:
+        caught = error
+        record.exc_info = sys.exc_info()
+    RedactingFilter().filter(record)
+    keep_secrets()
+    shown = [logging.Formatter().format(record), exception_to_failed_state_sync(caught).message]
+    with pytest.raises(typer.Exit), terminal(as_json=False):
+        raise ChipmillError(text)
+    shown.append(capsys.readouterr().err)
+    for one in shown:
+        assert plain(one) == one
+        assert plain(text) in one or plain(" ".join(text.split())) in one
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_tables_on_the_screen_show_them(text, monkeypatch):
+    made = []
+    monkeypatch.setattr(
+        "prefect.artifacts.create_table_artifact", lambda rows, **more: made.append((rows, more))
+    )
+    show_failures(f"stage {text}", [UnitFailure("s", text, text, False)])
+    ((rows, more),) = made
+    assert rows == [{"unit": markdown(text), "reason": markdown(text)}]
+    assert re.fullmatch(r"[a-z0-9-]+", more["key"])
+    assert markdown(f"x {text}")[2:] in more["description"]
+
+    class Told:
+        counts = Counts(planned=2, written=0, filtered={text: 1}, failed={text: 1}, splits={})
+        failures = ()
+
+    assert [row["reason"] for row in funnel_rows(Told)] == ["", "", markdown(text), markdown(text)]
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_the_page_of_a_run_shows_them(text, tmp_path):
+    failure = UnitFailure(text, text, text, False)
+    stage = StageTime(text, 1.0, 1, 1)
+    run = RunFacts(
+        text,
+        text,
+        text,
+        text,
+        1.0,
+        (stage,),
+        (Made(text, text, tmp_path),),
+        (failure,),
+        text,
+        ((text, text),),
+    )
+    shown = run_page(run, tmp_path / "run.html").read_text()
+    assert "<img src=x" not in shown
+    assert "</script>" not in shown
+    assert not re.search("[\x1b\x07\x9b]", shown)
+
+
+@pytest.mark.parametrize("text", [one for one in TEXTS if "/" not in one])
+def test_the_status_of_a_strange_output_shows_them(text, tmp_path):
+    """The names of folders and the holder of a lock are texts of whoever made them."""
+    cell = tmp_path / "out" / "regions" / text / f"{text}--b"
+    cell.mkdir(parents=True)
+    (cell / ".lock").write_text(f"{text} on other-host (pid 1) since {text}")
+    done = CliRunner().invoke(cli.app, ["status", str(tmp_path / "out")], env={"COLUMNS": "400"})
+    assert done.exit_code == 0, done.output
+    assert plain(text) in done.output
+    assert not re.search("[\x1b\x07\x9b\r]", done.output)
 
 
 def test_plain_keeps_what_people_write():

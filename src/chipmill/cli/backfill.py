@@ -93,6 +93,7 @@ def _work(view: Terminal, grid: "Grid", configs: "Iterable[FileModel]", asked: A
     from chipmill.orchestration.backfill import CellsFailedError
     from chipmill.orchestration.cell_estimates import all_current
     from chipmill.orchestration.cell_table import Row
+    from chipmill.orchestration.grid_of_cells import Period
     from chipmill.orchestration.interrupt import interruptible
     from chipmill.orchestration.progress import listening
     from chipmill.orchestration.run import ending_on_sigterm
@@ -109,9 +110,10 @@ def _work(view: Terminal, grid: "Grid", configs: "Iterable[FileModel]", asked: A
         ending_on_sigterm(),
         service(meanwhile=_flow, options=options),
     ):
-        outcome = _flow()(*asked.grid(), asked.at_once, asked.only_failed, return_state=True).result(
-            raise_on_failure=False
-        )
+        flow, files, spans, train, predict = asked.grid()
+        periods = tuple(Period(start=start, end=end) for start, end in spans)
+        words = (flow, files, periods, train, predict, asked.at_once, asked.only_failed)
+        outcome = _flow()(*words, return_state=True).result(raise_on_failure=False)
     if isinstance(outcome, CellsFailedError):
         view.say(str(outcome), "red")
         return outcome.rows

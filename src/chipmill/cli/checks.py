@@ -11,6 +11,7 @@ from chipmill.cli.places import find_product, shown
 from chipmill.cli.standing import CellStanding, read_standing
 from chipmill.core.errors import BadInputError, VersionNotFoundError
 from chipmill.core.holder import lock_holder
+from chipmill.core.plain import plain
 
 NOT_A_DATASET: Final = 10
 LOCKED: Final = 11
@@ -51,7 +52,7 @@ def check_dataset(view: Terminal, path: Path, *, data: bool, subset: str | None)
 
 
 def _no_dataset(view: Terminal, reason: str) -> int:
-    view.err.print(reason, style="red", markup=False)
+    view.err.print(plain(reason), style="red", markup=False)
     view.result({"ok": False, "error": reason, "exit_code": NOT_A_DATASET})
     return NOT_A_DATASET
 

@@ -12,7 +12,9 @@ _CONTROL: Final = re.compile(
     r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]"
 )
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\n")
-_MARKDOWN: Final = re.compile(r"([\\`*_{}\[\]()#+\-.!|~>$])")
+# What means something anywhere in a line, and what does at its beginning: headings, lists, rules. No more, since some
+# pages show the same text letter by letter.
+_MARKDOWN: Final = re.compile(r"([\\`*_\[\]|~>$]|^[#+=-]|(?<=^\d)[.)]|(?<=^\d\d)[.)]|(?<=^\d{3})[.)])")
 
 
 def plain(text: str) -> str:

@@ -15,6 +15,8 @@ from types import TracebackType
 from typing import Any, Final
 from urllib.parse import quote, quote_plus
 
+from chipmill.core.plain import plain
+
 SECRET_PREFIX: Final = "CHIPMILL_SECRET_"  # noqa: S105 - a name
 """Secrets come in variables of this name, and no others are sent anywhere."""
 _SIGNATURE: Final = re.compile(
@@ -97,7 +99,10 @@ def secret_free(schema: dict[str, Any]) -> None:
 
 
 class RedactingFilter(logging.Filter):
-    """Redacts a record in place: its message with the arguments put in, its exception, its stack."""
+    """Redacts a record in place: its message with the arguments put in, its exception, its stack.
+
+    Control characters of strangers are shown as text, too: a log is read on a terminal.
+    """
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Return True: every record passes, redacted."""
@@ -105,9 +110,9 @@ class RedactingFilter(logging.Filter):
             text = record.getMessage()
         except (TypeError, ValueError, KeyError):  # a wrong call of a stranger's logger must not end a run
             text = f"{record.msg} {record.args}"
-        record.msg, record.args = redact(text), None
+        record.msg, record.args = plain(redact(text)), None
         if record.exc_info and record.exc_info[1] is not None:
-            record.exc_text = redact("".join(traceback.format_exception(record.exc_info[1]))).rstrip("\n")
+            record.exc_text = _shown(record.exc_info[1]).rstrip("\n")
             # A formatter that makes the text itself, as those with colours do, would make it from this.
             record.exc_info = None
         if record.stack_info:
@@ -137,7 +142,7 @@ def install() -> None:
         factory.chipmill = True  # type: ignore[attr-defined]
         logging.setLogRecordFactory(factory)
         warned = warnings.formatwarning
-        warnings.formatwarning = lambda *args, **more: redact(warned(*args, **more))
+        warnings.formatwarning = lambda *args, **more: plain(redact(warned(*args, **more)))
         sys.excepthook = _excepthook
         threading.excepthook = _thread_excepthook
 
@@ -146,7 +151,11 @@ def _excepthook(kind: type[BaseException], error: BaseException, trace: Tracebac
     if issubclass(kind, KeyboardInterrupt):
         sys.__excepthook__(kind, error, trace)
         return
-    sys.stderr.write(redact("".join(traceback.format_exception(kind, error, trace))))
+    sys.stderr.write(_shown(error.with_traceback(trace)))
+
+
+def _shown(error: BaseException) -> str:
+    return plain(redact("".join(traceback.format_exception(error))))
 
 
 def _thread_excepthook(args: threading.ExceptHookArgs) -> None:

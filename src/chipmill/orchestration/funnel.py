@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
 from chipmill.core.paths import VersionDir
-from chipmill.core.plain import markdown, plain
+from chipmill.core.plain import markdown
 from chipmill.dataset.manifest import load_manifest
 from chipmill.orchestration.records import for_the_screen
 
@@ -41,7 +41,9 @@ def funnel_rows(manifest: "Manifest") -> list[dict[str, str | int]]:
     rows: list[dict[str, str | int]] = [{"what": "windows planned", "reason": "", "count": counts.planned}]
     rows.append({"what": "windows written", "reason": "", "count": counts.written})
     for what, reasons in (("windows filtered", counts.filtered), ("windows failed", counts.failed)):
-        rows += [{"what": what, "reason": plain(reason), "count": count} for reason, count in reasons.items()]
+        rows += [
+            {"what": what, "reason": markdown(reason), "count": count} for reason, count in reasons.items()
+        ]
     stages = [one.stage for one in manifest.failures]
     for stage in sorted(set(stages)):
         rows.append({"what": "units failed", "reason": stage, "count": stages.count(stage)})
@@ -52,7 +54,7 @@ def show_failures(stage: str, lost: "Iterable[UnitFailure]") -> None:
     """Make a table of the failed units of a stage with their reasons, where there are any."""
     from prefect.artifacts import create_table_artifact
 
-    rows = [{"unit": plain(one.unit), "reason": plain(one.reason)} for one in lost]
+    rows = [{"unit": markdown(one.unit), "reason": markdown(one.reason)} for one in lost]
     if rows:
         text = markdown(f"{len(rows)} units failed in {stage}")
         with for_the_screen():

@@ -22,6 +22,7 @@ from chipmill.core.store import fingerprint
 from chipmill.core.units import describe
 from chipmill.orchestration.jobs import Job, Kind
 from chipmill.region.config import Region, Time
+from chipmill.region.fields import Model
 from chipmill.region.identity import file_contents
 from chipmill.region.jobs import PredictConfig, TrainConfig
 from chipmill.region.load import explain, load_predict, load_region, load_train
@@ -31,6 +32,16 @@ from chipmill.region.roots import check_place, check_roots, roots
 type FlowName = Literal["build_dataset", "predict_map", "refresh_region"]
 type Span = tuple[dt.date, dt.date]
 """Half-open: the first day, and the day after the last."""
+
+
+class Period(Model):
+    """A time range of a backfill's form."""
+
+    start: dt.date
+    """First day."""
+    end: dt.date
+    """The day after the last one."""
+
 
 KINDS: Final[dict[FlowName, Kind]] = {
     "build_dataset": "build",

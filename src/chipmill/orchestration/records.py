@@ -73,15 +73,23 @@ def crash_left_overs() -> int:
 
 
 def crash_task_runs(runs: Iterable[UUID], reason: str) -> None:
-    """Write Crashed over the state of task runs whose worker is gone; those that ended keep their state."""
+    """Write Crashed over the state of task runs whose worker is gone; those that ended keep their state.
+
+    Where the server does not answer now, `close_records` does it later.
+    """
     from prefect.client.orchestration import get_client
     from prefect.states import Crashed
 
-    with get_client(sync_client=True) as client:
-        for run in runs:
-            state = _recorded_state(client, run)
+    gone: Any = Crashed(message=reason)
+    wanted = tuple(runs)
+    for run in wanted:
+        _ended.setdefault(run, gone)
+    end = time.monotonic() + _LAG_S
+    with for_the_screen(), get_client(sync_client=True) as client:
+        for run in wanted:
+            state = _recorded_state(client, run, end)
             if state is not None and not state.is_final():
-                client.set_task_run_state(run, Crashed(message=reason), force=True)
+                client.set_task_run_state(run, gone, force=True)
 
 
 def stop_if_cancelled() -> None:
@@ -203,11 +211,10 @@ def _close(client: "SyncPrefectClient", run: UUID, end: "State[Any]") -> None:
     client.set_task_run_state(run, State(type=end.type, name=end.name, message=end.message), force=True)
 
 
-def _recorded_state(client: "SyncPrefectClient", run: UUID) -> Any:
+def _recorded_state(client: "SyncPrefectClient", run: UUID, end: float) -> Any:
     """Read the state of a task run that was just submitted: its record may be some seconds late."""
     from prefect.exceptions import ObjectNotFound
 
-    end = time.monotonic() + _LAG_S
     while True:
         try:
             return client.read_task_run(run).state

@@ -10,6 +10,7 @@ Called where flows are imported and where a Dask worker starts.
 from types import ModuleType, TracebackType
 from typing import Any
 
+from chipmill.core.plain import plain
 from chipmill.core.redact import install, redact
 
 
@@ -32,12 +33,12 @@ def keep_secrets() -> None:
 
 
 def _redact_exceptions(module: ModuleType) -> None:
-    plain = module.format_exception
-    if getattr(plain, "chipmill", False):
+    given = module.format_exception
+    if getattr(given, "chipmill", False):
         return
 
     def format_exception(exc: BaseException, tb: TracebackType | None = None) -> str:
-        return redact(plain(exc, tb))
+        return plain(redact(given(exc, tb)))
 
     format_exception.chipmill = True  # type: ignore[attr-defined]
     vars(module)["format_exception"] = format_exception

@@ -34,6 +34,7 @@ _GRACE_S: Final = 20.0
 _LAG_S: Final = 60.0
 _LAG_CUT_S: Final = 5.0
 _PATIENCE_S: Final = 10.0
+_START_POLL_S: Final = 2.0
 CLIENT_ENVIRONMENT: Final = {
     "PREFECT_SERVER_EPHEMERAL_ENABLED": "false",  # else each Dask worker boots a server of its own
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -174,7 +175,7 @@ def _wait_until_it_answers(child: Child, server: ServerRef, timeout_s: float) ->
                 "PREFECT_API_URL to a running one"
             )
         # The socket listens before the server does: a request made now waits in its queue and costs no polling.
-        if answers(server.url, min(left, _PATIENCE_S)):
+        if answers(server.url, min(left, _START_POLL_S)):
             return
     raise ServerError(
         f"the workflow server did not answer within {timeout_s:g} s: see {server.log}, set CHIPMILL_SERVER_TIMEOUT_S "

@@ -10,6 +10,7 @@ from typing import Final
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from chipmill.core.plain import plain
 from chipmill.core.store import write_text
 from chipmill.report.blocks import Page
 
@@ -31,7 +32,8 @@ def _environment() -> Environment:
 
 def render(page: Page) -> str:
     """Return a page as HTML."""
-    return _environment().get_template("page.html.j2").render(page=page)
+    # Autoescape leaves control characters and marks that turn text around as they are.
+    return plain(_environment().get_template("page.html.j2").render(page=page))
 
 
 def write_page(path: Path, page: Page) -> Path:
