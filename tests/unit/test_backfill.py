@@ -520,7 +520,7 @@ def test_a_run_without_a_sign_of_life_is_closed_and_tried_again_once(eight, stat
     assert rows[0].state == "done"
     log = [line for line in world.server.log if line[1] == "a"]
     assert [line[0] for line in log] == ["crash", "retry"]
-    assert "no sign of life for 66" in log[0][2]
+    assert "no sign of life for " in log[0][2]
 
 
 def test_a_run_with_a_sign_of_life_is_waited_for_however_long_it_takes(eight):
@@ -635,7 +635,7 @@ def test_texts_in_the_table_are_escaped_and_runs_are_links():
     assert made["run"] == "[run](http://x/run/1)"
     assert made["seconds"] == 1.3
     assert "<" not in made["reason"] + made["file"]
-    assert "](" not in made["reason"]
+    assert r"\[a\](" in made["reason"], "no link of a stranger's"
 
 
 def test_what_failed_without_a_run_is_known_from_the_tables_of_earlier_backfills(files):

@@ -283,6 +283,42 @@ def test_the_message_of_a_failed_run_is_redacted():
         assert "https://h/a.tif?... <CHIPMILL_SECRET_ENV>" in state.message
 
 
+class Program:
+    """What a stranger would put where a result is looked for."""
+
+    def __init__(self, mark):
+        self.mark = str(mark)
+
+    def __reduce__(self):
+        return open, (self.mark, "w")
+
+
+def test_no_result_is_written_and_none_is_read(tmp_path):
+    from prefect.exceptions import MissingResult
+    from prefect.filesystems import LocalFileSystem
+    from prefect.results import ResultStore
+    from prefect.serializers import PickleSerializer
+
+    from chipmill.orchestration.secrecy import keep_secrets
+
+    store = ResultStore(
+        result_storage=LocalFileSystem(basepath=tmp_path / "results"), serializer=PickleSerializer()
+    )
+    record = store.create_result_record(Program(tmp_path / "ran"), key="planted")
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "planted").write_bytes(record.serialize())
+    keep_secrets()
+    with pytest.raises(MissingResult):
+        store.read("planted")
+    with pytest.raises(MissingResult):
+        asyncio.run(store.aread("planted"))
+    assert not (tmp_path / "ran").exists()
+    other = store.create_result_record(ValueError(ENV), key="other")
+    store.persist_result_record(other)
+    asyncio.run(store.apersist_result_record(other))
+    assert [path.name for path in (tmp_path / "results").iterdir()] == ["planted"]
+
+
 @pytest.mark.parametrize(
     ("query", "stored"),
     [
