@@ -69,13 +69,17 @@ def manifests(folder):
 
 
 def cell_runs(up):
-    query = {"flow_runs": {"tags": {"any_": ["backfill"]}}, "limit": 200}
+    """The runs of the cells by region/period, and how many there are."""
+    query = {
+        "flows": {"name": {"any_": ["build-dataset"]}},
+        "flow_runs": {"tags": {"all_": ["backfill"]}},
+        "limit": 200,
+    }
+    found = []
     with up.client() as client:
-        first = client.request("POST", "/flow_runs/filter", json=query).json()
-        more = client.request("POST", "/flow_runs/filter", json=query | {"offset": 200}).json()
-    return {run["name"].removeprefix("build-dataset/"): run for run in (*first, *more)}, len(first) + len(
-        more
-    )
+        while page := client.request("POST", "/flow_runs/filter", json=query | {"offset": len(found)}).json():
+            found += page
+    return {run["name"].removeprefix("build-dataset/"): run for run in found}, len(found)
 
 
 @pytest.mark.timeout(2 * DEADLINE_S + 120)

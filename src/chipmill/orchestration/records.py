@@ -72,10 +72,11 @@ def crash_left_overs() -> int:
     return count
 
 
-def crash_task_runs(runs: Iterable[UUID], reason: str) -> None:
+def crash_task_runs(runs: Iterable[UUID], reason: str, lag_s: float = _LAG_S) -> None:
     """Write Crashed over the state of task runs whose worker is gone; those that ended keep their state.
 
-    Where the server does not answer now, `close_records` does it later.
+    A record that the server has not yet is waited for, ``lag_s`` seconds for all together. Where the server does not
+    answer now, `close_records` does it later.
     """
     from prefect.client.orchestration import get_client
     from prefect.states import Crashed
@@ -84,7 +85,7 @@ def crash_task_runs(runs: Iterable[UUID], reason: str) -> None:
     wanted = tuple(runs)
     for run in wanted:
         _ended.setdefault(run, gone)
-    end = time.monotonic() + _LAG_S
+    end = time.monotonic() + lag_s
     with for_the_screen(), get_client(sync_client=True) as client:
         for run in wanted:
             state = _recorded_state(client, run, end)

@@ -49,6 +49,8 @@ install()  # every process that runs a flow of ours imports this, also one that 
 ROUNDS: Final = 2
 """How often units with a transient failure are tried again after the stage."""
 _WAIT_GROWTH: Final = 4.0
+_END_LAG_S: Final = 2.0
+"""A batch that never began has no record; a worker of Prefect's kills a cancelled run after 30 s."""
 
 
 class Attempt(Protocol):
@@ -214,7 +216,7 @@ def _abandon(pending: "Iterable[PrefectFuture[Any]]") -> None:
         wrapped = getattr(future, "wrapped_future", None)
         if wrapped is not None:
             wrapped.cancel()
-    crash_task_runs([future.task_run_id for future in pending], "the run was ended")
+    crash_task_runs([future.task_run_id for future in pending], "the run was ended", _END_LAG_S)
 
 
 def _release(future: "PrefectFuture[Any]") -> None:
