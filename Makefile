@@ -7,12 +7,12 @@ BIN := .venv/bin
 SIZE ?= medium
 LIMIT := $(firstword $(shell command -v timeout gtimeout))
 
-# $(call tier,<name>,<budget in seconds>,<folders>): the tests of those folders that exist, stopped at twice the
-# budget, with the ten slowest at the end
+# $(call tier,<name>,<budget in seconds>,<folders>,<options>): the tests of those folders that exist, stopped at twice
+# the budget, with the ten slowest at the end
 define tier
 @set -e; dirs=; for dir in $(3); do [ ! -d "$$dir" ] || dirs="$$dirs $$dir"; done; [ -n "$$dirs" ] || exit 0; \
 echo "== $(1): budget $(2) s"; \
-$(call limit,$(2)) $(BIN)/python -m pytest --durations=10 $$dirs
+$(call limit,$(2)) $(BIN)/python -m pytest --durations=10 $(4) $$dirs
 endef
 
 # $(call limit,<budget in seconds>): twice that, then exit 124; a nightly run has twenty times the counts
@@ -29,7 +29,7 @@ demo: setup  ## a simulated region from archive to map and report; SIZE=small|me
 	@$(BIN)/chipmill demo --size $(SIZE)
 
 test: setup lint  ## every test, tier by tier, each within its time
-	$(call tier,unit and properties,80,tests/unit tests/properties)
+	$(call tier,unit and properties,80,tests/unit tests/properties,--numprocesses=2 --dist=loadfile)
 	$(call tier,oracle and real data,50,tests/oracle)
 	$(call tier,tasks and flows,120,tests/tasks tests/flows)
 	$(call tier,faults: http,40,tests/faults/http)

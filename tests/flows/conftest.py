@@ -62,15 +62,6 @@ def cluster(server):
         del os.environ["CHIPMILL_DASK_ADDRESS"]
 
 
-@pytest.fixture(scope="session")
-def processes(server):
-    """Two worker processes as a run has them, for tests in which they die."""
-    from chipmill.orchestration.cluster import kept_cluster
-
-    with kept_cluster():
-        yield
-
-
 @pytest.fixture
 def client(server):
     from prefect.client.orchestration import get_client

@@ -1,4 +1,4 @@
-"""The server and the cluster of tests/flows, and runs of the whole program in processes of their own."""
+"""Runs of the whole program in processes of their own, with planted faults."""
 
 import contextlib
 import hashlib
@@ -13,7 +13,6 @@ from pathlib import Path
 
 import psutil
 import pytest
-from tests.flows.conftest import client, processes, server, state_dir  # noqa: F401 - fixtures
 
 DEADLINE_S = 180.0
 """Of one run on a machine that others use as well."""

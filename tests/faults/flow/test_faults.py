@@ -14,7 +14,6 @@ from prefect.states import Cancelling
 from tests.faults.flow import strike
 from tests.faults.flow.conftest import (
     DEADLINE_S,
-    PLANTED_AT,
     assert_clean,
     assert_gone,
     finish,
@@ -26,7 +25,6 @@ from tests.faults.flow.conftest import (
     wait_for,
 )
 from tests.flows import screen
-from tests.up_world import end_up, start_up
 
 from chipmill.core.store import lock
 from chipmill.core.units import failures
@@ -141,19 +139,6 @@ def test_flow_ended(number, code, place, start_run, copy_demo, ends_well, tmp_pa
     ends_well(demo, [], again=False)
 
 
-@pytest.fixture(scope="module")
-def up(tmp_path_factory):
-    """A running `chipmill up` whose runs meet what stands in a file at the time when they start."""
-    folder = tmp_path_factory.mktemp("up")
-    plan = folder / "plan.json"
-    plant(plan, [])
-    running = start_up(
-        folder / "state", folder / "root", PLANTED=str(plan), PYTHONPATH=str(PLANTED_AT), CHIPMILL_WORKERS="2"
-    )
-    yield running, plan
-    end_up(running.process)
-
-
 def open_below(client, run):
     """Task runs below a flow run that are shown as not final."""
     return screen.wait_for(lambda: screen.open_task_runs(client, run), lambda found: not found)
@@ -162,27 +147,25 @@ def open_below(client, run):
 @pytest.mark.parametrize("started_by", ["worker", "command"])
 def test_cancelled_on_the_screen(started_by, place, request, up, demo, start_run, whole, tmp_path):
     """The unit that is being worked on is not waited for."""
-    service, plan = up
-    here = shutil.copytree(demo, service.root / f"{started_by}-{request.node.callspec.indices['place']}")
+    here = shutil.copytree(demo, up.root / f"{started_by}-{request.node.callspec.indices['place']}")
     hold = [place | {"do": "hold"}]
-    before = {one.pid for one in service.family()}
-    with service.client() as client:
+    before = {one.pid for one in up.family()}
+    with up.client() as client:
         if started_by == "worker":
-            (mark,) = plant(plan, hold)
+            (mark,) = plant(up.plan, hold)
             mark.unlink(missing_ok=True)
             fields = yaml.safe_load((here / "region.yaml").read_text())
-            run = service.run("build-dataset/cell", {"region": fields | {"file": f"{here.name}/region.yaml"}})
+            run = up.run("build-dataset/cell", {"region": fields | {"file": f"{here.name}/region.yaml"}})
             wait_for(mark.exists)
-            family = [one for one in service.family() if one.pid not in before]
+            plant(up.plan, [])
+            family = [one for one in up.family() if one.pid not in before]
         else:
-            process = start_run(
-                "build", here / "region.yaml", planted=hold, CHIPMILL_STATE_DIR=str(service.state)
-            )
+            process = start_run("build", here / "region.yaml", planted=hold, CHIPMILL_STATE_DIR=str(up.state))
             family = reach(process)
             (run,) = [one.id for one in client.read_flow_runs() if one.state.is_running()]
         assert len(family) >= 2
         client.set_flow_run_state(run, Cancelling())
-        service.wait(run, lambda found: found.state.is_cancelled(), deadline_s=60)
+        up.wait(run, lambda found: found.state.is_cancelled(), deadline_s=60)
         assert_gone(family)
         assert open_below(client, run) == []
         if started_by == "command":

@@ -7,7 +7,9 @@ from chipmill.core.units import failures
 
 
 @pytest.fixture
-def run_toys(processes, tmp_path):
+def run_toys(server, tmp_path, monkeypatch):
+    """Run the toys on two processes of their own: one in the threads of the tests would end the tests."""
+    monkeypatch.delenv("CHIPMILL_DASK_ADDRESS", raising=False)
     from tests.flows.toy_flow import make_toys
 
     def run(units, on_failed, per_batch):
