@@ -4,6 +4,7 @@ import pytest
 from tests import report_world
 
 from chipmill.core.units import UnitFailure
+from chipmill.region.load import load_region
 from chipmill.report.dataset import dataset_page
 from chipmill.report.map import map_page
 from chipmill.report.model import model_page
@@ -17,7 +18,13 @@ def dataset(small_world, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def pages(dataset, tmp_path_factory):
+def archive(dataset):
+    """The region of the dataset as its own file says it."""
+    return load_region(dataset.parents[5] / "region.yaml")
+
+
+@pytest.fixture(scope="session")
+def pages(dataset, archive, tmp_path_factory):
     """Kind of page -> its file."""
     out = tmp_path_factory.mktemp("html")
     model = report_world.make_model(dataset, out / "model")
@@ -35,7 +42,7 @@ def pages(dataset, tmp_path_factory):
         versions=(("chipmill", "0.1.0"),),
     )
     return {
-        "dataset": dataset_page(dataset, out / "dataset.html"),
+        "dataset": dataset_page(dataset, out / "dataset.html", archive=archive),
         "model": model_page(model, (), out / "model.html"),
         "map": map_page(mapped, out / "map.html"),
         "run": run_page(run, out / "run.html"),

@@ -151,3 +151,61 @@ def test_a_run_is_started_from_the_form_with_a_changed_field(up, region, tab):
     resolved = yaml.safe_load((version(up) / "region.yaml").read_text())
     assert resolved["dataset"]["select"]["key_class"] == "tree"
     assert composites(up) == before, "another selection reads no imagery"
+
+
+def open_deployment(up, tab, name):
+    """Open the page of a deployment; returns its id."""
+    with up.client() as client:
+        found = client.read_deployment_by_name(name).id
+    tab.goto(f"{up.ui}/v2/deployments/deployment/{found}")
+    return found
+
+
+def test_a_schedule_is_switched_on_by_one_click(up, tab):
+    from playwright.sync_api import expect
+
+    def active(client):
+        return {
+            one.slug: one.active for one in client.read_deployment_by_name("refresh-region/cell").schedules
+        }
+
+    open_deployment(up, tab, "refresh-region/cell")
+    switch = tab.get_by_role("switch", name="toggle At 03:00 AM, on day 1 of the month")
+    with up.client() as client:
+        before = active(client)
+        for expected in (True, False):
+            with tab.expect_response(lambda one: "/schedules/" in one.url and one.request.method == "PATCH"):
+                switch.click()
+            expect(switch).to_be_checked(checked=expected)
+            assert active(client) == before | {"boadella": expected}
+
+
+@pytest.mark.timeout(300)
+def test_a_backfill_is_started_from_the_form(up, region, tab):
+    from playwright.sync_api import expect
+
+    open_deployment(up, tab, "backfill-regions/cell")
+    tab.get_by_role("button", name="Run").first.click()
+    tab.get_by_role("menuitem", name="Custom run").click()
+    tab.get_by_text("Select", exact=True).click()
+    tab.get_by_role("option", name="build_dataset").click()
+    tab.get_by_role("button", name="Add item").first.click()
+    path = field(tab, "regions")
+    path.press_sequentially("browser/region.yaml")
+    path.blur()
+    with tab.expect_response(lambda one: "create_flow_run" in one.url) as answer:
+        tab.get_by_role("button", name="Submit").click()
+    assert answer.value.status == 201, answer.value.text()
+    assert open_run(up, tab, answer.value.json()["id"], "Failed", "Completed") == "Completed"
+    tab.get_by_role("tab", name="Artifacts").click()
+    expect(tab.get_by_text("cells-build-dataset")).to_be_visible()
+    tab.get_by_text("cells-build-dataset").click()
+    tab.get_by_role("link", name=re.compile("^[0-9a-f]{8}$")).first.click()
+    expect(tab.get_by_text("done", exact=True).first).to_be_visible()
+    (built,) = (up.root / "browser").glob("regions/demo/*")
+    with up.client() as client:
+        runs = client.request(
+            "POST", "/flow_runs/filter", json={"flow_runs": {"tags": {"all_": ["backfill"]}}}
+        )
+    named = {one["name"]: one["state_type"] for one in runs.json()}
+    assert named[f"build-dataset/demo/{built.name}"] == "COMPLETED"

@@ -7,7 +7,7 @@ import pyarrow.compute as pc
 import pytest
 
 from chipmill.core.paths import VersionDir
-from chipmill.core.tables import CHIPS, read_table
+from chipmill.core.tables import CHIPS, RANKING, read_table
 from chipmill.dataset.manifest import load_manifest
 from chipmill.report.dataset import REASONS, dataset_page
 from chipmill.report.gallery import pick_chips, read_chips, shown_px
@@ -56,9 +56,20 @@ def test_small_chips_are_enlarged_in_whole_steps(chip, shown):
     assert shown_px(chip) == shown
 
 
-def test_the_page_is_the_same_on_every_run_and_leaves_the_version_alone(pages, dataset, tmp_path):
+def test_every_used_acquisition_of_the_first_tiles_is_shown_with_its_date(pages, dataset):
+    rows = read_table(VersionDir(dataset).ranking, RANKING).to_pylist()
+    shown = re.findall(r"(\d{4}-\d\d-\d\d), rank \d+, [^;]+; (used|not used)", text(pages["dataset"]))
+    first = min(row["tile_id"] for row in rows)
+    used = sorted(f"{row['datetime']:%Y-%m-%d}" for row in rows if row["chosen"] and row["tile_id"] == first)
+    assert used
+    assert set(used) <= {day for day, fate in shown if fate == "used"}
+    assert {fate for _, fate in shown} == {"used", "not used"}
+    assert pages["dataset"].read_text().count("and its mask") == len(shown)
+
+
+def test_the_page_is_the_same_on_every_run_and_leaves_the_version_alone(pages, dataset, archive, tmp_path):
     before = sorted((path.name, path.stat().st_mtime_ns) for path in dataset.rglob("*"))
-    again = dataset_page(dataset, tmp_path / "again.html")
+    again = dataset_page(dataset, tmp_path / "again.html", archive=archive)
     assert again.read_bytes() == pages["dataset"].read_bytes()
     assert sorted((path.name, path.stat().st_mtime_ns) for path in dataset.rglob("*")) == before
 
