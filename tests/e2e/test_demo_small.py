@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import time
 from pathlib import Path
 
@@ -22,7 +23,16 @@ pytestmark = [pytest.mark.tensorflow, pytest.mark.timeout(400)]
 
 
 def snapshot(folder):
-    return {path: path.stat().st_mtime_ns for path in sorted(folder.rglob("*")) if path.is_file()}
+    """When each file was written; but for turns at hosts: a call that does nothing has asked the catalog for that."""
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    return {path: path.stat().st_mtime_ns for path in files if folder / "state" / "hosts" not in path.parents}
+
+
+def without_quicklooks(page):
+    """The text of a page without the pictures of acquisitions, which are read from the archive anew."""
+    text, count = re.subn(r'<section id="acquisitions">.*?</section>', "", page.read_text(), flags=re.DOTALL)
+    assert count == 1
+    return text
 
 
 def test_it_says_what_it_made_and_where_to_look(made, call):
@@ -122,7 +132,8 @@ def test_status_and_report_read_what_stands(made, call):
     ]
     page = folder / "again.html"
     assert call(folder, "report", folder / "out" / "region.yaml", "--out", page).returncode == 0
-    assert page.read_bytes() == (folder / "out" / PAGES["dataset"]).read_bytes()
+    assert without_quicklooks(page) == without_quicklooks(folder / "out" / PAGES["dataset"])
+    assert "does not answer" in page.read_text(), "the API of the demo ended with it"
     sample = call(
         folder,
         "report",

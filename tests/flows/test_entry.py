@@ -10,7 +10,6 @@ from tests.flows import deployed, screen
 
 from chipmill.core.errors import AssetReadError
 from chipmill.core.store import lock
-from chipmill.demo.world import CRS, ORIGIN, PIXEL_M
 from chipmill.flows.build_dataset import build_dataset
 from chipmill.flows.refresh_region import refresh_region
 from chipmill.flows.train_model import train_model
@@ -37,8 +36,8 @@ def root(tmp_path, monkeypatch, small_world, cluster):
 @pytest.fixture
 def values(small_world):
     """A small region without labels, as the form of the UI sends it: four tiles in the middle of the world."""
-    to_degrees = Transformer.from_crs(CRS, 4326, always_xy=True)
-    x, y = (at + side * small_world.shape[0] / 2 * PIXEL_M for at, side in zip(ORIGIN, (1, -1), strict=True))
+    to_degrees = Transformer.from_crs(small_world.crs, 4326, always_xy=True)
+    x, y = small_world.transform @ (small_world.shape[1] / 2, small_world.shape[0] / 2)
     return {
         "name": "entry",
         "file": "regions/entry.yaml",

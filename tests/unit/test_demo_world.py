@@ -10,11 +10,13 @@ import pystac
 import pytest
 import rasterio
 from rasterio.features import geometry_mask, rasterize
-from rasterio.warp import transform_geom
+from rasterio.warp import reproject, transform_geom
 from rio_cogeo import cog_validate
 
 from chipmill.core.errors import BadInputError
 from chipmill.demo import world as world_module
+from chipmill.demo.granules import EAST, WEST
+from chipmill.demo.stac_files import lonlat_polygon
 from chipmill.demo.world import SIZES, make_world
 
 
@@ -44,11 +46,12 @@ def test_equal_arguments_give_equal_bytes_and_another_seed_gives_others(tmp_path
         for name, seed in (("a", 8), ("b", 8), ("c", 9))
     )
     assert (
-        len(first) == 15 * 7 + 2 + 6 - 1
+        len(first) == 29 * 7 + 2 + 6 - 1
     )  # items with six COGs each, two catalog files, five files and the stamp
     assert first == second
     changed = {name for name in first if first[name] != other[name]}
-    pixels = {name for name in first if name.endswith(".tif") and not name.endswith("20190726_0/scl.tif")}
+    clear, covered = ("20190726_0/scl.tif", "20190726_1/scl.tif"), "20191113_1/scl.tif"
+    pixels = {name for name in first if name.endswith(".tif") and not name.endswith((*clear, covered))}
     assert pixels <= changed
 
 
@@ -92,19 +95,20 @@ def test_arguments_out_of_range_are_refused(tmp_path, arguments):
 
 
 def test_no_clouds_when_asked_for_none(tmp_path, tiny):
-    assert [i.properties["eo:cloud_cover"] for i in items(make_world(tmp_path / "w", "small", cloud=0))] == [
-        0.0
-    ] * 15
+    covers = [i.properties["eo:cloud_cover"] for i in items(make_world(tmp_path / "w", "small", cloud=0))]
+    assert covers == [0.0] * 29
 
 
 def test_every_raster_is_a_valid_cog_on_the_lattice(small_world):
+    western = {item.id for item in items(small_world) if item.ext.proj.code == WEST}
+    assert len(western) == 14
     rasters = sorted(small_world.root.rglob("*.tif"))
-    assert len(rasters) == 15 * 6 + 2
+    assert len(rasters) == 29 * 6 + 2
     for path in rasters:
         valid, errors, warnings = cog_validate(path, strict=False)
         assert (valid, errors, warnings) == (True, [], []), path
         with rasterio.open(path) as source:
-            assert source.crs.to_string() == small_world.crs
+            assert source.crs.to_string() == (WEST if path.parent.name in western else EAST)
             assert source.transform.a == -source.transform.e == 10
             assert source.transform.c % 10 == source.transform.f % 10 == 0
             assert source.compression.name == "zstd"
@@ -185,7 +189,7 @@ def test_aoi_covers_most_of_the_region(small_world):
 
 def test_items_are_valid_stac_and_say_what_their_files_hold(small_world):
     found = items(small_world)
-    assert len(found) == 15
+    assert len(found) == 29
     for item in found:
         extension = item.ext.proj
         with rasterio.open(item.assets["red"].get_absolute_href()) as source:
@@ -212,7 +216,7 @@ def test_nodata_agrees_over_bands_mask_and_footprint(small_world):
         for band in small_world.bands:
             assert np.array_equal(read(item, band) == 0, scl == 0)
         assert ((scl > 0) != footprint).mean() < 1e-3
-        partial += bool((scl == 0).any())
+        partial += bool((scl == 0).any()) and item.ext.proj.code == EAST
     assert partial == 2
 
 
@@ -237,7 +241,8 @@ def test_clouds_are_white_and_shadows_dark(small_world):
 
 
 def test_one_date_is_two_granules_that_overlap_and_agree(small_world):
-    pairs = [(a, b) for a, b in pairwise(items(small_world)) if a.datetime.date() == b.datetime.date()]
+    eastern = [item for item in items(small_world) if item.ext.proj.code == EAST]
+    pairs = [(a, b) for a, b in pairwise(eastern) if a.datetime.date() == b.datetime.date()]
     assert [(a.id, b.id) for a, b in pairs] == [("S2A_DEMO_20190616_0", "S2A_DEMO_20190616_1")]
     left, right = pairs[0]
     assert left.properties["platform"] == right.properties["platform"]
@@ -249,12 +254,42 @@ def test_one_date_is_two_granules_that_overlap_and_agree(small_world):
     assert np.array_equal(one[:, start:], two[:, :shared])
 
 
+@pytest.mark.parametrize("size", SIZES)
+def test_the_region_lies_in_two_zones(small_world, size):
+    import shapely
+
+    side = SIZES[size]
+    transform = world_module.grid_of(side)
+    outline = lonlat_polygon([(x * side, y * side) for x, y in world_module.AOI], transform, EAST)
+    aoi = shapely.from_geojson(json.dumps(outline))
+    assert 6 < aoi.bounds[0] < 12 < aoi.bounds[2] < 18
+    assert 0.15 < aoi.intersection(shapely.box(6, 0, 12, 84)).area / aoi.area < 0.2
+    if size == "small":
+        assert json.loads(small_world.aoi.read_text())["features"][0]["geometry"] == outline
+
+
+def test_granules_of_two_zones_overlap_and_show_the_same_ground(small_world):
+    days: dict = {}
+    for item in items(small_world):
+        days.setdefault(item.datetime.date(), {}).setdefault(item.ext.proj.code, item)
+    assert len(days) == 14
+    for day in days.values():
+        assert day[WEST].properties["platform"] == day[EAST].properties["platform"]
+        west, there = read(day[WEST], "red"), day[WEST].ext.proj.transform
+        east = np.zeros_like(west)
+        with rasterio.open(day[EAST].assets["red"].get_absolute_href()) as source:
+            reproject(rasterio.band(source, 1), east, dst_transform=rasterio.Affine(*there), dst_crs=WEST)
+        both = (west > 0) & (east > 0)
+        assert 0.3 < both.mean() < 0.7
+        assert (west[both] == east[both]).mean() > 0.99
+
+
 def test_fields_turn_green_and_harvested(small_world):
     with rasterio.open(small_world.labels) as source:
-        crop = source.read(1) == 30
+        crop = source.read(1)[:, -461:] == 30  # as wide as an eastern granule
     ndvi = {}
     for item in items(small_world):
-        if item.properties["eo:cloud_cover"] < 5:
+        if item.properties["eo:cloud_cover"] < 5 and item.ext.proj.code == EAST:
             red, nir = (read(item, band)[crop].astype(float) for band in ("red", "nir"))
             ndvi[item.datetime.month] = np.median((nir - red) / (nir + red))
     assert ndvi[5] > ndvi[2] + 0.2

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +25,7 @@ from starlette.routing import Route
 from chipmill.core.errors import BadInputError, ServerError
 from chipmill.demo.engine import load_archive
 from chipmill.demo.handlers import Site
+from chipmill.demo.query import EXTENSIONS
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 READY = "ready"
@@ -39,19 +40,23 @@ async def _http_error(_request: Request, error: Exception) -> Response:
     return JSONResponse({"code": str(status), "description": getattr(error, "detail", "")}, status)
 
 
-def make_app(catalogs: list[Path]) -> Starlette:
+def make_app(catalogs: list[Path], extensions: Collection[str] = tuple(EXTENSIONS)) -> Starlette:
     """Return the STAC API over the static catalogs in the folders `catalogs`; they are read now, once.
 
-    Raises BadInputError as `load_archive` does, or when two catalogs hold the same collection id.
+    It answers and claims those `extensions` (query, filter, sort, fields) and refuses the parameters of the others.
+    Raises BadInputError as `load_archive` does, when two catalogs hold the same collection id, or for an extension
+    that there is not.
     """
-    site = Site(tuple(load_archive(folder) for folder in catalogs))
+    site = Site(tuple(load_archive(folder) for folder in catalogs), extensions)
     one = "/collections/{collection}"
     routes = [
         Route("/", site.landing),
         Route("/conformance", site.conformance),
         Route("/api", site.description),
+        Route("/queryables", site.queryables),
         Route("/collections", site.list_collections),
         Route(one, site.one_collection),
+        Route(f"{one}/queryables", site.queryables),
         Route(f"{one}/items", site.collection_items),
         Route(f"{one}/items/{{item}}", site.one_item),
         Route("/search", site.search_get, methods=["GET"]),
@@ -71,8 +76,15 @@ class ApiServer:
 
 
 @contextmanager
-def serve(catalogs: list[Path], host: str = "127.0.0.1", port: int = 0) -> Iterator[ApiServer]:
+def serve(
+    catalogs: list[Path],
+    host: str = "127.0.0.1",
+    port: int = 0,
+    extensions: Collection[str] = tuple(EXTENSIONS),
+) -> Iterator[ApiServer]:
     """Serve the static catalogs in the folders `catalogs` while the context lasts; port 0 takes a free one.
+
+    `extensions` are those of `make_app`: leave some out to be a server that knows less.
 
     The server is a process of its own: GDAL asks for some files without letting go of Python's lock, and would wait
     for ever for a server in a thread of the same process. It ends with the context, and with this process however
@@ -90,7 +102,7 @@ def serve(catalogs: list[Path], host: str = "127.0.0.1", port: int = 0) -> Itera
         except OSError as error:
             raise ServerError(f"STAC API: {host}:{port} cannot be taken: {error}; use port 0") from error
         number = listener.getsockname()[1]
-        child = _start_child(listener, catalogs)
+        child = _start_child(listener, catalogs, extensions)
     try:
         _await_ready(child)
         yield ApiServer(f"http://{f'[{host}]' if ':' in host else host}:{number}")
@@ -98,9 +110,12 @@ def serve(catalogs: list[Path], host: str = "127.0.0.1", port: int = 0) -> Itera
         _end_child(child)
 
 
-def _start_child(listener: socket.socket, catalogs: list[Path]) -> subprocess.Popen[str]:
+def _start_child(
+    listener: socket.socket, catalogs: list[Path], extensions: Collection[str]
+) -> subprocess.Popen[str]:
     handle = listener.fileno()
-    command = [sys.executable, "-m", __name__, str(handle), *(str(folder.resolve()) for folder in catalogs)]
+    folders = [str(folder.resolve()) for folder in catalogs]
+    command = [sys.executable, "-m", __name__, str(handle), ",".join(extensions), *folders]
     return subprocess.Popen(
         command,
         stdin=subprocess.PIPE,
@@ -149,10 +164,10 @@ class _Server(uvicorn.Server):
         self.should_exit = True
 
 
-def _run_child(handle: int, catalogs: list[Path]) -> None:
+def _run_child(handle: int, extensions: list[str], catalogs: list[Path]) -> None:
     """Serve `catalogs` on the inherited socket `handle` until standard input ends."""
     try:
-        app = make_app(catalogs)
+        app = make_app(catalogs, extensions)
     except BadInputError as error:
         sys.stdout.write(f"{error}\n")
         return
@@ -164,4 +179,5 @@ def _run_child(handle: int, catalogs: list[Path]) -> None:
 
 
 if __name__ == "__main__":
-    _run_child(int(sys.argv[1]), [Path(folder) for folder in sys.argv[2:]])
+    names = [name for name in sys.argv[2].split(",") if name]
+    _run_child(int(sys.argv[1]), names, [Path(folder) for folder in sys.argv[3:]])

@@ -6,10 +6,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from shapely import from_geojson
@@ -17,7 +18,9 @@ from shapely.errors import GEOSException
 from shapely.geometry.base import BaseGeometry
 
 from chipmill.core.errors import BadInputError
-from chipmill.demo.query import Json, Query
+from chipmill.demo.arranging import Sort
+from chipmill.demo.conditions import Json, comparable, lookup
+from chipmill.demo.query import Query
 
 REMOTE = ("http", "https", "s3", "gs")
 
@@ -82,9 +85,16 @@ def sort_entries(entries: Iterable[Entry]) -> tuple[Entry, ...]:
     return tuple(sorted(entries, key=lambda e: (-e.start.timestamp(), e.item_id, e.collection)))
 
 
-def search(entries: Iterable[Entry], query: Query) -> Page:
-    """Return the page of `query` over `entries`, which are in the order of `sort_entries`."""
-    found = [entry for entry in entries if matches(entry, query)]
+def search(entries: Collection[Entry], query: Query) -> Page:
+    """Return the page of `query` over `entries`, which are in the order of `sort_entries`.
+
+    That order stays among items that `query.order` ranks alike; items without the field come last. Raises
+    BadInputError when no item at all has a field of that order.
+    """
+    for sort in query.order:
+        if entries and not any(_rank(entry, sort) for entry in entries):
+            raise BadInputError(f"search: no item can be sorted by {sort.name!r}; use one of its properties")
+    found = _in_order([entry for entry in entries if matches(entry, query)], query.order)
     stop = query.offset + query.limit
     return Page(tuple(found[query.offset : stop]), len(found), str(stop) if stop < len(found) else None)
 
@@ -99,7 +109,24 @@ def matches(entry: Entry, query: Query) -> bool:
         return False
     if query.end is not None and entry.start > query.end:
         return False
-    return query.area is None or (entry.geometry is not None and bool(query.area.intersects(entry.geometry)))
+    if query.area is not None and (entry.geometry is None or not query.area.intersects(entry.geometry)):
+        return False
+    return all(condition.holds(entry.item) for condition in query.conditions)
+
+
+def _rank(entry: Entry, sort: Sort) -> tuple[str, Any] | None:
+    if sort.name in ("datetime", "properties.datetime"):  # also of an item that has an interval
+        return "time", entry.start
+    return comparable(lookup(entry.item, sort.name))
+
+
+def _in_order(found: list[Entry], order: Sequence[Sort]) -> list[Entry]:
+    for sort in reversed(order):
+        ranks = [(_rank(entry, sort), entry) for entry in found]
+        ranked = [(rank, entry) for rank, entry in ranks if rank is not None]
+        ranked.sort(key=lambda pair: pair[0], reverse=sort.descending)
+        found = [entry for _, entry in ranked] + [entry for rank, entry in ranks if rank is None]
+    return found
 
 
 def _walk(root: Path) -> Iterator[tuple[Path, Json]]:

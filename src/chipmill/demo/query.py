@@ -1,16 +1,17 @@
 """One item search as a value, and the parsers of its fields: what STAC API clients may ask of the engine.
 
-To support another search parameter, add a field to Query, parse it here and test it in `engine.matches`.
+To support another search parameter, add a field to Query, parse it here and test it in `engine.matches`. The parameters of
+EXTENSIONS are parsed in `conditions` (query, CQL2) and `arranging` (sortby, fields).
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Any
+from datetime import datetime
+from typing import Any, Final
 
 from shapely import from_geojson
 from shapely.errors import GEOSException
@@ -18,12 +19,18 @@ from shapely.geometry import MultiPolygon, box
 from shapely.geometry.base import BaseGeometry
 
 from chipmill.core.errors import BadInputError
-
-type Json = dict[str, Any]
+from chipmill.demo.arranging import Fields, Sort, parse_fields, parse_sort
+from chipmill.demo.conditions import Condition, instant, parse_filter, parse_properties
 
 DEFAULT_LIMIT, MAX_LIMIT = 100, 10_000
 FIELDS = ("collections", "ids", "bbox", "intersects", "datetime", "limit", "token")
-RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)")
+EXTENSIONS: Final[Mapping[str, tuple[str, ...]]] = {
+    "query": ("query",),
+    "filter": ("filter", "filter-lang", "filter-crs"),
+    "sort": ("sortby",),
+    "fields": ("fields",),
+}
+"""What may be asked beyond FIELDS: the name of the STAC API extension -> its parameters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,16 +44,21 @@ class Query:
     end: datetime | None = None
     limit: int = DEFAULT_LIMIT
     offset: int = 0  # items of earlier pages
+    conditions: tuple[Condition, ...] = ()
+    order: tuple[Sort, ...] = ()  # none: newest first, then by id
+    fields: Fields | None = None  # None: items whole
 
 
-def parse_query(fields: Mapping[str, Any]) -> Query:
+def parse_query(fields: Mapping[str, Any], extensions: Collection[str] = tuple(EXTENSIONS)) -> Query:
     """Read the body of a POST search, or GET parameters whose lists were split before.
 
-    Raises BadInputError for an unknown parameter: leaving a condition out would answer another question.
+    Raises BadInputError for an unknown parameter, also one of an extension that is not in ``extensions``: leaving a
+    condition out would answer another question.
     """
-    unknown = sorted(set(fields) - set(FIELDS))
+    known = (*FIELDS, *(name for extension in extensions for name in EXTENSIONS[extension]))
+    unknown = sorted(set(fields) - set(known))
     if unknown:
-        raise BadInputError(f"search: parameter {unknown[0]!r} is not supported; use {', '.join(FIELDS)}")
+        raise BadInputError(f"search: parameter {unknown[0]!r} is not supported; use {', '.join(known)}")
     given = {name: value for name, value in fields.items() if value is not None}
     if "bbox" in given and "intersects" in given:
         raise BadInputError("search: expected bbox or intersects, got both; leave one out")
@@ -59,16 +71,29 @@ def parse_query(fields: Mapping[str, Any]) -> Query:
         end=end,
         limit=min(_whole("limit", given.get("limit", DEFAULT_LIMIT), 1), MAX_LIMIT),
         offset=_whole("token", given.get("token", 0), 0),
+        conditions=_conditions(given),
+        order=parse_sort(given["sortby"]) if "sortby" in given else (),
+        fields=parse_fields(given["fields"]) if "fields" in given else None,
     )
 
 
-def parse_text(fields: Mapping[str, str]) -> Query:
-    """Read the parameters of a GET search: lists are separated by commas, `intersects` is GeoJSON text."""
+def parse_text(fields: Mapping[str, str], extensions: Collection[str] = tuple(EXTENSIONS)) -> Query:
+    """Read the parameters of a GET search: lists are separated by commas, `intersects` and `query` are JSON text.
+
+    Raises BadInputError as `parse_query` does.
+    """
     parsed: dict[str, Any] = dict(fields)
     for name in ("collections", "ids", "bbox"):
         if name in fields:
             parsed[name] = fields[name].split(",")
-    return parse_query(parsed)
+    return parse_query(parsed, extensions)
+
+
+def _conditions(given: Mapping[str, Any]) -> tuple[Condition, ...]:
+    compared = parse_properties(given["query"]) if "query" in given else ()
+    if "filter" in given:
+        return (*compared, parse_filter(given["filter"], given.get("filter-lang"), given.get("filter-crs")))
+    return compared
 
 
 def parse_datetime(text: object) -> tuple[datetime | None, datetime | None]:
@@ -88,12 +113,10 @@ def parse_datetime(text: object) -> tuple[datetime | None, datetime | None]:
 
 
 def _instant(text: str) -> datetime:
-    try:
-        if RFC3339.fullmatch(text):
-            return datetime.fromisoformat(text.upper()).astimezone(UTC)
-    except ValueError:  # the digits fit the pattern but name no day or hour
-        pass
-    raise BadInputError(f"search: datetime {text!r} is not RFC 3339; write it as 2019-06-16T10:10:31Z")
+    moment = instant(text)
+    if moment is None:
+        raise BadInputError(f"search: datetime {text!r} is not RFC 3339; write it as 2019-06-16T10:10:31Z")
+    return moment
 
 
 def _names(field: str, given: Mapping[str, Any]) -> frozenset[str] | None:

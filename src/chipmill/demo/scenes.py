@@ -16,7 +16,7 @@ from chipmill.demo.landscape import Landscape, Mask, Terrain
 from chipmill.demo.noise import Floats, fractal_field, named_rng, rank_field
 from chipmill.demo.signatures import BANDS, COVERS, per_code, reflectance_table
 
-LATITUDE, LONGITUDE = 46.0, 14.5  # degrees; where the sun is computed
+LATITUDE, LONGITUDE = 46.0, 14.5  # degrees; for which the sun is computed, a little east of the region
 SPECKLE = 0.20  # standard deviation of the noise of one pass, relative
 FLOOR = 0.008  # the same, reflectance
 SHARED = 0.8  # how much of the fixed texture all bands have in common
@@ -37,7 +37,7 @@ class Pass:
     cloud: float  # share of the region under cloud
     snowline: float = 2.0  # rank of height above which snow lies
     swath: float = 2.0  # the swath ends at this share of the width; > 1: beyond the region
-    granules: int = 1  # items it is delivered as; neighbours overlap
+    granules: int = 1  # files it is delivered as in the eastern zone, 1 or 2; neighbours overlap
 
 
 def _at(moment: str) -> datetime:

@@ -16,7 +16,8 @@ import numpy as np
 from affine import Affine
 from numpy.typing import NDArray
 
-from chipmill.demo.scenes import Acquisition, Pass
+from chipmill.demo.granules import Granule, Picture, granules
+from chipmill.demo.scenes import Pass
 from chipmill.demo.signatures import BANDS
 
 COLLECTION = "demo-s2-l2a"
@@ -60,16 +61,11 @@ def bounding_box(geometry: Json) -> list[float]:
     return [min(lon), min(lat), max(lon), max(lat)]
 
 
-def footprint(scene: Pass, shape: tuple[int, int], columns: tuple[int, int]) -> list[tuple[float, float]]:
-    """Return the corners `(column, row)`, within the granule, of what `scene` saw of `columns` of the region."""
-    left, right = columns
-    edge = [min(scene.swath * shape[1] - 0.2 * (y - shape[0] / 2), right) - left for y in (0, shape[0])]
-    return [(0, 0), (edge[0], 0), (edge[1], shape[0]), (0, shape[0])]
-
-
-def granules(scene: Pass, width: int) -> list[tuple[int, int]]:
-    """Return the column ranges that `scene` is delivered in; two neighbours overlap by 16 % of `width`."""
-    return [(0, width)] if scene.granules == 1 else [(0, int(width * 0.58)), (int(width * 0.42), width)]
+def footprint(scene: Pass, shape: tuple[int, int], granule: Granule) -> list[tuple[float, float]]:
+    """Return the corners `(column, row)` of the region, `shape` (rows, columns), between which `granule` shows ground."""
+    left, right = granule.left, granule.right
+    edge = [min(scene.swath * shape[1] - 0.2 * (y - shape[0] / 2), right) for y in (0, shape[0])]
+    return [(left, 0), (edge[0], 0), (edge[1], shape[0]), (left, shape[0])]
 
 
 def item_id(scene: Pass, granule: int) -> str:
@@ -118,21 +114,11 @@ def _percentages(scl: NDArray[np.uint8]) -> Json:
     }
 
 
-def write_item(
-    folder: Path,
-    scene: Pass,
-    granule: int,
-    pixels: Acquisition,
-    region: tuple[int, int],
-    transform: Affine,
-    crs: str,
-) -> None:
-    """Write the item of one granule into `folder`, beside its COGs, which must be there.
+def write_item(folder: Path, scene: Pass, granule: int, picture: Picture, outline: Json) -> None:
+    """Write the item of granule number `granule` into `folder`, beside its COGs, which must be there.
 
-    `pixels` and `transform` are those of the granule, `region` is the shape `(rows, columns)` of the whole region.
+    `outline` is the GeoJSON polygon, lon/lat, of the ground that it shows.
     """
-    columns = granules(scene, region[1])[granule]
-    geometry = lonlat_polygon(footprint(scene, region, columns), transform, crs)
     properties = {
         "datetime": _utc(scene.moment + timedelta(seconds=14 * granule)),
         "updated": UPDATED,
@@ -140,11 +126,11 @@ def write_item(
         "constellation": "sentinel-2",
         "instruments": ["msi"],
         "gsd": 10,
-        "proj:code": crs,
-        "proj:shape": list(pixels.scl.shape),
-        "proj:transform": list(transform)[:6],
+        "proj:code": picture.crs,
+        "proj:shape": list(picture.pixels.scl.shape),
+        "proj:transform": list(picture.transform)[:6],
         "s2:processing_baseline": "03.01",
-        **_percentages(pixels.scl),
+        **_percentages(picture.pixels.scl),
     }
     item = {
         "type": "Feature",
@@ -152,8 +138,8 @@ def write_item(
         "stac_extensions": EXTENSIONS,
         "id": folder.name,
         "collection": COLLECTION,
-        "geometry": geometry,
-        "bbox": bounding_box(geometry),
+        "geometry": outline,
+        "bbox": bounding_box(outline),
         "properties": properties,
         "assets": {name: _asset(folder / f"{name}.tif", name) for name in (*BANDS, "scl")},
         "links": [
@@ -171,7 +157,7 @@ def _link(rel: str, href: str) -> Json:
 
 def write_catalog(folder: Path, scenes: tuple[Pass, ...], bbox: list[float]) -> None:
     """Write `catalog.json` and the collection over the items of `scenes`; `bbox` is lon/lat."""
-    items = [item_id(scene, g) for scene in scenes for g in range(scene.granules)]
+    items = [item_id(scene, number) for scene in scenes for number in range(len(granules(scene, 100)))]
     first, last = (_utc(edge(s.moment for s in scenes)) for edge in (min, max))
     collection = {
         "type": "Collection",

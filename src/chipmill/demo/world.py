@@ -1,6 +1,6 @@
 """make_world: the embedded world as files in one folder, made once and found again.
 
-<out>/catalog/catalog.json         static STAC catalog: collection, items, one COG per band, cloud mask
+<out>/catalog/catalog.json         static STAC catalog over two UTM zones: collection, items, a COG per band, cloud mask
 <out>/aoi.geojson                  the area to work on, lon/lat
 <out>/landcover.tif, .gpkg         the labels as raster and as polygons
 <out>/dem.tif                      elevation in metres
@@ -24,14 +24,15 @@ import numpy as np
 from affine import Affine
 
 from chipmill.core.errors import BadInputError
+from chipmill.demo.granules import EAST, MERIDIAN, cut, granules
 from chipmill.demo.landscape import Landscape, make_landscape
 from chipmill.demo.rasters import write_cog, write_polygons
-from chipmill.demo.scenes import SCHEDULE, Acquisition, Pass, render
+from chipmill.demo.scenes import SCHEDULE, Pass, render
 from chipmill.demo.signatures import BANDS, CLASSES, COLORS
 from chipmill.demo.stac_files import (
     COLLECTION,
     bounding_box,
-    granules,
+    footprint,
     item_id,
     lonlat_polygon,
     write_catalog,
@@ -39,14 +40,13 @@ from chipmill.demo.stac_files import (
     write_json,
 )
 
-WORLD_VERSION = 1  # goes up when the same seed gives other files
+WORLD_VERSION = 2  # goes up when the same seed gives other files
 SIZES = {"small": 512, "medium": 1536, "large": 4096}  # pixels of the side
-CRS = "EPSG:32633"
+CRS = EAST
 PIXEL_M = 10
-ORIGIN = (
-    453_620,
-    5_101_780,
-)  # upper left corner: on the 10 m lattice, off every tile border; near 14.5 E 46 N
+TOP = 5_122_260  # northing of the upper edge: on the 10 m lattice, off every tile border; near 46 N
+BORDER = 268_600  # easting of 12 E, where the next zone begins, at the upper edge
+LEAN = 0.038  # how far 12 E leans to the west on its way south
 AOI = (
     (0.02, 0.05),
     (0.35, 0.015),
@@ -76,7 +76,7 @@ class World:
     classes: dict[int, str]  # label value -> name
     dates: tuple[datetime, ...]  # of the passes, UTC
     time_range: tuple[datetime, datetime]  # half-open
-    crs: str
+    crs: str  # of labels and terrain, and of the items of the eastern zone
     transform: Affine
     shape: tuple[int, int]  # rows, columns
 
@@ -113,6 +113,12 @@ def make_world(out: Path, size: str = "medium", seed: int = 8, cloud: float = 1.
     return world
 
 
+def grid_of(side: int) -> Affine:
+    """Return where a world of `side` pixels lies, (column, row) -> metres in CRS: the border has its share of it west."""
+    left = BORDER - round((MERIDIAN + LEAN / 2) * side) * PIXEL_M
+    return Affine(PIXEL_M, 0, left, 0, -PIXEL_M, TOP)
+
+
 def _describe(root: Path, size: str) -> World:
     side = SIZES[size]
     return World(
@@ -129,7 +135,7 @@ def _describe(root: Path, size: str) -> World:
         dates=tuple(scene.moment for scene in SCHEDULE),
         time_range=(datetime(2019, 1, 1, tzinfo=UTC), datetime(2020, 1, 1, tzinfo=UTC)),
         crs=CRS,
-        transform=Affine(PIXEL_M, 0, ORIGIN[0], 0, -PIXEL_M, ORIGIN[1]),
+        transform=grid_of(side),
         shape=(side, side),
     )
 
@@ -197,12 +203,12 @@ def _write_ground(world: World, landscape: Landscape) -> None:
 def _write_pass(world: World, landscape: Landscape, scene: Pass, seed: int, cloud: float) -> None:
     """Render one pass and write its granules, each with an item."""
     whole = render(landscape, scene, seed, cloud)
-    for number, (left, right) in enumerate(granules(scene, world.shape[1])):
+    for number, granule in enumerate(granules(scene, world.shape[1])):
         folder = world.catalog / COLLECTION / item_id(scene, number)
         folder.mkdir()
-        part = Acquisition(whole.bands[:, :, left:right], whole.scl[:, left:right])
-        transform = world.transform @ Affine.translation(left, 0)
-        for name, pixels in zip(BANDS, part.bands, strict=True):
-            write_cog(folder / f"{name}.tif", pixels, transform, CRS, 0)
-        write_cog(folder / "scl.tif", part.scl, transform, CRS, 0, "mode")
-        write_item(folder, scene, number, part, world.shape, transform, CRS)
+        picture = cut(whole, granule, world.transform)
+        for name, pixels in zip(BANDS, picture.pixels.bands, strict=True):
+            write_cog(folder / f"{name}.tif", pixels, picture.transform, picture.crs, 0)
+        write_cog(folder / "scl.tif", picture.pixels.scl, picture.transform, picture.crs, 0, "mode")
+        outline = lonlat_polygon(footprint(scene, world.shape, granule), world.transform, CRS)
+        write_item(folder, scene, number, picture, outline)
