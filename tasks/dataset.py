@@ -48,7 +48,7 @@ def commit_dataset(
 ) -> DatasetRef:
     """Seal the attempt, write its report, make it the version in force; fails afterwards where units are missing."""
     sealed = manifest.seal_dataset(plan, items, ranking, stack, chips)
-    dataset_page(sealed.path)
+    dataset_page(sealed.path, archive=plan.region)
     dataset = manifest.publish_dataset(plan)
     show_funnel(plan.region.name, dataset.path)
     return whole(dataset, plan.redo)

@@ -30,6 +30,7 @@ labels:
   layers: [{{path: {labels}}}]
   classes: {{10: water, 20: built, 30: crop, 40: grass, 50: tree, 60: bare}}
   ignore: [0]
+  resampling: nearest
 dataset:
   chips: {{size_px: 64, stride_px: 32}}
   splits: {{train: 0.6, val: 0.2, test: 0.2, block_px: 128, buffer_px: 0}}

@@ -73,9 +73,11 @@ def draw_report(view: Terminal, path: Path, out: Path, datasets: Sequence[Path])
             f"{out} lies in the committed version {shown(product.path)}: choose a file outside it"
         )
     if product.kind == "dataset":
+        from chipmill.region.load import load_region
         from chipmill.report.dataset import dataset_page
 
-        dataset_page(product.path, out)
+        archive = load_region(path) if path.suffix in (".yaml", ".yml") else None
+        dataset_page(product.path, out, archive=archive)
     elif product.kind == "model":
         from chipmill.report.model import model_page
 

@@ -11,6 +11,7 @@ from chipmill.core.tables import CHIPS, TILES, read_table
 from chipmill.dataset.description import Manifest, parse_manifest
 from chipmill.region.config import Region
 from chipmill.region.load import load_region
+from chipmill.report.acquisitions import acquisition_section
 from chipmill.report.blocks import (
     Block,
     Cell,
@@ -33,6 +34,7 @@ from chipmill.report.grids import SPLIT_COLORS
 from chipmill.report.images import class_colors
 from chipmill.report.numbers import count, decimal, interval, percent, plural, size
 from chipmill.report.page import write_page
+from chipmill.report.remarks import composite_remarks
 from chipmill.report.scenes import cloud_section, composite_section
 
 REASONS: Final = {
@@ -52,16 +54,19 @@ _FILTERED: Final = "#d8a33a"
 _FAILED: Final = "#c0453a"
 
 
-def dataset_page(version: Path, out: Path | None = None) -> Path:
+def dataset_page(version: Path, out: Path | None = None, *, archive: Region | None = None) -> Path:
     """Write the page of a sealed or committed dataset and return its path.
 
     Args:
         version: directory of the version, or of the attempt that lacks only its report.
         out: where to write; beside dataset.json where None, which is for versions that are not committed yet.
+        archive: the region as read from its own file, by whose place the archive is found; without it no acquisition
+            is shown.
     """
     files = VersionDir(version)
     manifest = parse_manifest(files.manifest.read_text(encoding="utf-8"), str(files.manifest))
     region = load_region(files.region_yaml)
+    placed = None if archive is None else region.model_copy(update={"file": archive.file})
     chips = read_table(files.chips, CHIPS) if files.chips.exists() else None
     colors = class_colors([one.color for one in manifest.classes])
     failed = sum(manifest.counts.failed.values()) + len(manifest.failures)
@@ -73,7 +78,10 @@ def dataset_page(version: Path, out: Path | None = None) -> Path:
         (
             _funnel(manifest),
             cloud_section(files, region),
-            composite_section(files, region),
+            acquisition_section(files, placed),
+            composite_section(
+                files, region, composite_remarks(version, [one.path for one in manifest.sources])
+            ),
             split_section(chips, region),
             _gallery(version, manifest, chips, colors),
             _balance(manifest, colors),

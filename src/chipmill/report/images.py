@@ -147,7 +147,7 @@ def band_names(path: Path) -> tuple[str, ...]:
     """Return the band descriptions of a raster, ``band_<i>`` where there is none."""
     import rasterio
 
-    with _opened(path), rasterio.open(path) as source:
+    with opened(path), rasterio.open(path) as source:
         return tuple(name or f"band_{index}" for index, name in enumerate(source.descriptions, 1))
 
 
@@ -155,7 +155,7 @@ def raster_shape(path: Path) -> tuple[int, int]:
     """Return (height, width) of a raster in pixels."""
     import rasterio
 
-    with _opened(path), rasterio.open(path) as source:
+    with opened(path), rasterio.open(path) as source:
         return source.height, source.width
 
 
@@ -168,7 +168,7 @@ def read_small(path: Path, bands: Sequence[str], side_px: int, *, smooth: bool =
     import rasterio
     from rasterio.enums import Resampling
 
-    with _opened(path), rasterio.open(path) as source:
+    with opened(path), rasterio.open(path) as source:
         names = [name or f"band_{index}" for index, name in enumerate(source.descriptions, 1)]
         missing = [band for band in bands if band not in names]
         if missing:
@@ -186,7 +186,7 @@ def read_small(path: Path, bands: Sequence[str], side_px: int, *, smooth: bool =
 
 
 @contextlib.contextmanager
-def _opened(path: Path) -> Iterator[None]:
+def opened(path: Path) -> Iterator[None]:
     """Say which file a read failed on."""
     from rasterio.errors import RasterioError
 

@@ -35,11 +35,11 @@ from chipmill.report.images import (
     paint_fractions,
     picture,
     raster_shape,
-    read_small,
     trim,
 )
 from chipmill.report.numbers import count, decimal, interval, percent, plural
 from chipmill.report.page import write_page
+from chipmill.report.zones import read_together
 
 _SIDE_PX: Final = 1000
 _MAX_RASTERS: Final = 6
@@ -105,12 +105,15 @@ def _notes(notes: Sequence[str]) -> tuple[Section, ...]:
     return (section("notes", "Notes", lead, tuple(Text(note, "bad") for note in notes)),) if notes else ()
 
 
-def _shown(rasters: Sequence[str]) -> Sequence[str]:
-    return rasters[:_MAX_RASTERS]
+def _pictured(rasters: Sequence[str]) -> list[tuple[str, ...]]:
+    """Return what one picture shows each: the UTM zones of a region together, any other raster alone."""
+    zones = tuple(raster for raster in rasters if raster.isdigit())  # named by their EPSG code
+    alone = [(raster,) for raster in rasters if not raster.isdigit()]
+    return [*([zones] if zones else []), *alone][:_MAX_RASTERS]
 
 
 def _left_out(rasters: Sequence[str]) -> Text | None:
-    more = len(rasters) - len(_shown(rasters))
+    more = len(rasters) - sum(map(len, _pictured(rasters)))
     return Text(f"{plural(more, 'more raster')} beside this page.") if more > 0 else None
 
 
@@ -123,14 +126,12 @@ def _classes(files: MapDir, about: Mapping[str, Any], colors: Sequence[str]) -> 
     lead = "The class of each pixel; outside the area of interest, and where nothing was seen, the page shines through."
     names = [one["name"] for one in about["classes"]]
     pictures, room = [], _room(about["rasters"])
-    for raster in _shown(about["rasters"]):
-        path = files.layer("classes", raster)
-        small = read_small(path, band_names(path), _SIDE_PX)
+    for rasters in _pictured(about["rasters"]):
+        paths = [files.layer("classes", raster) for raster in rasters]
+        small = read_together(paths, band_names(paths[0]), _SIDE_PX)
         codes = trim(small).data[0].astype(np.uint8)
-        note = _scale_note(path, small.valid.shape[0])
-        pictures.append(
-            picture(paint_classes(codes, colors), f"Map of classes, {raster}", note, fill_px=room)
-        )
+        title, note = f"Map of classes, {' and '.join(rasters)}", _scale_note(paths, small.valid.shape[0])
+        pictures.append(picture(paint_classes(codes, colors), title, note, fill_px=room))
     legend = Legend(tuple(zip(names, colors, strict=True)))
     blocks = (legend, *_arranged(pictures), _left_out(about["rasters"]))
     empty = "The map has no raster, because the region has no tile."
@@ -139,12 +140,14 @@ def _classes(files: MapDir, about: Mapping[str, Any], colors: Sequence[str]) -> 
 
 def _room(rasters: Sequence[str]) -> int:
     """Return the width of the page that one picture has."""
-    return _SIDE_PX if len(rasters) == 1 else _SIDE_PX // 2
+    return _SIDE_PX if len(_pictured(rasters)) == 1 else _SIDE_PX // 2
 
 
-def _scale_note(path: Path, shown_rows: int) -> str:
-    height, width = raster_shape(path)
-    size = f"{path.name}: {count(width)} x {count(height)} px"
+def _scale_note(paths: Sequence[Path], shown_rows: int) -> str:
+    if len(paths) > 1:
+        return f"{' and '.join(path.name for path in paths)}: the UTM zones of the region in one picture"
+    height, width = raster_shape(paths[0])
+    size = f"{paths[0].name}: {count(width)} x {count(height)} px"
     return size if shown_rows == height else f"{size}, shown {height / shown_rows:.1f} times smaller"
 
 
@@ -154,14 +157,13 @@ def _confidence(files: MapDir, about: Mapping[str, Any]) -> Section:
         "look at the imagery or another label pays most."
     )
     pictures, shares, room = [], [], _room(about["rasters"])
-    for raster in _shown(about["rasters"]):
-        path = files.layer("confidence", raster)
-        small = trim(read_small(path, band_names(path), _SIDE_PX))
+    for rasters in _pictured(about["rasters"]):
+        paths = [files.layer("confidence", raster) for raster in rasters]
+        small = trim(read_together(paths, band_names(paths[0]), _SIDE_PX))
         values = small.data[0].astype(np.float64) / _STEPS
         shares.append(values[small.valid])
-        pictures.append(
-            picture(paint_fractions(values, small.valid), f"Confidence, {raster}", path.name, fill_px=room)
-        )
+        title, files_shown = f"Confidence, {' and '.join(rasters)}", " and ".join(path.name for path in paths)
+        pictures.append(picture(paint_fractions(values, small.valid), title, files_shown, fill_px=room))
     known = np.concatenate(shares) if shares else np.zeros(0)
     floor = 1 / max(len(about["classes"]), 1)
     note = (
@@ -213,7 +215,8 @@ def _provenance(files: MapDir, about: Mapping[str, Any], model: str) -> Section:
     }
     layers = [
         (files.layer(layer, raster).name, _CONTENT[layer])
-        for raster in _shown(about["rasters"])
+        for rasters in _pictured(about["rasters"])
+        for raster in rasters
         for layer in LAYERS
     ]
     lead = "What it was made from, and the files beside this page."

@@ -20,12 +20,11 @@ from chipmill.report.images import (
     color_bands,
     limits,
     picture,
-    raster_shape,
-    read_small,
     stretch,
     trim,
 )
 from chipmill.report.numbers import percent, plural
+from chipmill.report.zones import pixels_of, read_together
 
 _MAX_ROWS: Final = 24
 """Rows of a chart that can still be read; the page says how many are left out."""
@@ -96,8 +95,8 @@ def _calendar(rows: Sequence[dict[str, Any]], tiles: Sequence[str], region: Regi
     return Chart(chart, "Every acquisition; rest the pointer on a mark for its name and its clear share.")
 
 
-def composite_section(version: VersionDir, region: Region) -> Section:
-    """Return one picture per slot: of the whole region where that is cheap, else of its first tiles."""
+def composite_section(version: VersionDir, region: Region, remarks: Sequence[Text] = ()) -> Section:
+    """Return one picture per slot, of the whole region where that is cheap, else of its first tiles; then remarks."""
     lead = (
         "Cloud-free composites, all stretched alike (2nd to 98th percentile of the darkest slot), so that colours can "
         "be compared; where nothing was seen the page shines through."
@@ -112,31 +111,29 @@ def composite_section(version: VersionDir, region: Region) -> Section:
     note = Text(f"{colors} = {', '.join(names)}".capitalize() + f"; {views[0].place}.")
     pictures = _pictures(views)
     size = {1: 480, 2: 480, 3: 327, 4: 480}.get(len(pictures), 240)  # so many fill a row of the page
-    return section(
-        "composites", "Composites", lead, (Gallery(tuple((one,) for one in pictures), size_px=size), note)
-    )
+    gallery = Gallery(tuple((one,) for one in pictures), size_px=size)
+    return section("composites", "Composites", lead, (gallery, note, *remarks))
 
 
 @dataclass(frozen=True, slots=True)
 class _View:
-    """One slot of one raster, to be shown as one picture."""
+    """One slot of one raster, or of those of several UTM zones, to be shown as one picture."""
 
-    source: Path
+    sources: tuple[Path, ...]
     bands: tuple[str, ...]
     title: str
     place: str
 
 
 def _views(version: VersionDir, region: Region) -> list[_View]:
-    for mosaic in sorted(version.root.glob("stack-*.vrt")):
-        height, width = raster_shape(mosaic)
-        if height * width <= _MAX_MOSAIC_PX:
-            slots = _slot_bands(band_names(mosaic), region)
-            return [_View(mosaic, bands, slot, "the whole region") for slot, bands in slots.items()]
+    mosaics = tuple(sorted(version.root.glob("stack-*.vrt")))
+    if mosaics and pixels_of(mosaics) <= _MAX_MOSAIC_PX:
+        slots = _slot_bands(band_names(mosaics[0]), region)
+        return [_View(mosaics, bands, slot, "the whole region") for slot, bands in slots.items()]
     stacks = sorted(version.stacks.glob("*.vrt"))
     place = f"{min(len(stacks), _MAX_TILES)} of {plural(len(stacks), 'tile')}"
     return [
-        _View(stack, bands, f"{stack.stem}, {slot}" if slot else stack.stem, place)
+        _View((stack,), bands, f"{stack.stem}, {slot}" if slot else stack.stem, place)
         for stack in stacks[:_MAX_TILES]
         for slot, bands in _slot_bands(band_names(stack), region).items()
     ]
@@ -154,7 +151,7 @@ def _slot_bands(names: Sequence[str], region: Region) -> dict[str, tuple[str, ..
 
 
 def _pictures(views: Sequence[_View]) -> list[Picture]:
-    small = [trim(read_small(view.source, view.bands, _QUICKLOOK_PX, smooth=True)) for view in views]
+    small = [trim(read_together(view.sources, view.bands, _QUICKLOOK_PX, smooth=True)) for view in views]
     each = np.stack(
         [limits(one.data, one.valid) for one in small if one.valid.any()]
         or [limits(small[0].data, small[0].valid)]
