@@ -31,6 +31,7 @@ demo: setup  ## a simulated region from archive to map and report; SIZE=small|me
 test: setup lint  ## every test, tier by tier, each within its time
 	$(call tier,unit and properties,80,tests/unit tests/properties,--numprocesses=2 --dist=loadfile)
 	$(call tier,oracle and real data,50,tests/oracle)
+	$(call tier,examples,30,tests/examples)
 	$(call tier,tasks and flows,120,tests/tasks tests/flows)
 	$(call tier,faults: http,40,tests/faults/http)
 	$(call tier,faults: store,60,tests/faults/store)

@@ -1,0 +1,1 @@
+"""Composites that are ready, a folder for each year, with terrain: glaciers as in GlacierCoverNet."""

@@ -1,0 +1,1 @@
+"""Label items with five periods of imagery each, as in LandCoverNet."""

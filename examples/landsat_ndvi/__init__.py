@@ -1,0 +1,1 @@
+"""A year of two Landsats, masked by their quality bits, as a median with NDVI."""

@@ -1,0 +1,1 @@
+"""Two products around one date, each pixel from the nearest clear day."""
