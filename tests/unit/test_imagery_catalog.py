@@ -1,5 +1,6 @@
 """Search, filter, freeze and load: from static catalogs, files and a live API; what is left out is said."""
 
+import contextlib
 import datetime as dt
 import json
 import shutil
@@ -12,10 +13,13 @@ from tests.fault_archive import serve
 from chipmill.core.errors import BadInputError, ItemSearchError
 from chipmill.core.store import sha256_file
 from chipmill.imagery import sources
-from chipmill.imagery.catalog import find_items, find_label_items, load_items, search_items
+from chipmill.imagery.catalog import find_items, load_items, search_items
 from chipmill.imagery.freeze import read_items, write_items
 from chipmill.imagery.hrefs import relative_href, resolve_href, source_root
 from chipmill.imagery.items import acquisitions
+from chipmill.imagery.label_items import find_label_items
+from chipmill.orchestration.jobs import Job, look, prepare
+from chipmill.region.plan import cell_dir
 
 
 def pixels():
@@ -137,6 +141,28 @@ def test_an_unknown_index_is_refused_before_the_search(tmp_path, archive):
         search(tmp_path, archive, indices=["ndwi"])
 
 
+@pytest.mark.parametrize("check", ["warn", "exclude", "stop"])
+def test_an_item_that_contradicts_itself_is_left_out_or_stops_the_search(tmp_path, archive, check):
+    for item in archive.items:
+        item["collection"] = "sentinel-2-l2a"
+    archive.items[0]["properties"]["s2:processing_baseline"] = "02.14"
+    archive.items[0]["assets"]["red"]["raster:bands"][0]["offset"] = -0.1
+    listing = archive.write().parent / "items.geojson"
+    for item in archive.items:
+        for asset in item["assets"].values():
+            asset["href"] = f"{item['id']}/{asset['href'][2:]}"
+    listing.write_text(json.dumps({"type": "FeatureCollection", "features": archive.items}))
+    region = iw.region(tmp_path, {"items": str(listing)}, imagery={"offset_check": check})
+    tiles = iw.plan(region).tiles()
+    if check == "stop":
+        with pytest.raises(BadInputError, match="1 of 2 items that contradict themselves, and offset_check"):
+            find_items(region, tiles)
+        return
+    answer = find_items(region, tiles)
+    assert [item.offset_evidence for item in answer.items] == ["contradiction", "declared"]
+    assert "1 of 2 items cannot be used" in answer.notes[0]
+
+
 def test_frozen_items_come_back_as_they_were(tmp_path, archive):
     broken = archive.items[1]
     del broken["assets"]["nir"]
@@ -194,6 +220,34 @@ def test_the_frozen_list_stays_when_the_archive_moves_on(tmp_path, archive):
     archive.write()
     assert search_items(plan) == first
     assert len(load_items(first)) == first.count == 2
+
+
+def test_a_catalog_that_changed_is_reported_by_count_and_never_mixed_in(tmp_path, archive):
+    region = iw.region(tmp_path, {"catalog": str(archive.write())}, labels=None)
+    job = Job("build", region)
+    with contextlib.ExitStack() as held:
+        assert prepare(job, look(job), held) == ""
+    path = cell_dir(region).versions.attempt_path(1) / "items.parquet"
+    frozen = sha256_file(path)
+    with contextlib.ExitStack() as held:
+        assert prepare(job, look(job), held) == ""  # the same answer
+    archive.scene("2019-06-01", pixels(), MASK)
+    archive.scene("2019-07-01", pixels(), MASK)
+    archive.items[0]["properties"]["updated"] = "2024-05-05T00:00:00Z"
+    del archive.items[1]  # s2019-03-01
+    archive.write()
+    with contextlib.ExitStack() as held:
+        told = prepare(job, look(job), held)
+    assert told == (
+        "the catalog answers differently by now (2 items new, 1 gone, 1 changed), the open attempt kept its 2 items "
+        "(--new takes the new ones)"
+    )
+    assert sha256_file(path) == frozen
+    with contextlib.ExitStack() as held:
+        assert prepare(job, look(job), held, new=True) == ""
+    (attempt,) = cell_dir(region).versions.attempts()
+    taken = read_items(cell_dir(region).versions.attempt_path(attempt) / "items.parquet")
+    assert [one.item_id for one in taken] == ["s2019-02-01", "s2019-06-01", "s2019-07-01"]
 
 
 def test_an_api_gives_what_the_static_catalog_gives(tmp_path, archive):

@@ -6,7 +6,8 @@ import math
 import pytest
 
 from chipmill.core.errors import AssetMismatchError, ItemSearchError
-from chipmill.imagery.stac import find_asset, parse_item, parse_time, sentinel2_offset
+from chipmill.imagery.profiles import sentinel2_offset
+from chipmill.imagery.stac import find_asset, parse_item, parse_time
 from chipmill.region.imagery import Imagery
 
 ROOT = "https://example.org/api"

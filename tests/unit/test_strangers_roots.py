@@ -127,6 +127,12 @@ def _with(field, path):
         ),
         "imagery.0.source.catalog": lambda: region(imagery=[source]),
         "imagery.0.source.items": lambda: region(imagery=[items]),
+        "imagery.0.source.files": lambda: region(
+            imagery=[items | {"source": {"files": f"{path}/{{year}}.tif"}}]
+        ),
+        "imagery.0.source.composites": lambda: region(
+            imagery=[items | {"source": {"composites": f"{path}/x{{year}}/{{band}}.tif"}}]
+        ),
         "tiles.source.items": lambda: region(
             tiles={"from": "label-items", "source": {"items": path}, "asset": "label"}
         ),
@@ -137,13 +143,36 @@ def _with(field, path):
 
 FIELDS = [
     "output", "file", "aoi", "grid.like", "static.dem", "labels.layers.0", "labels.coverage", "imagery.0.source.catalog",
-    "imagery.0.source.items", "tiles.source.items", "datasets.0", "regions.0",
+    "imagery.0.source.items", "imagery.0.source.files", "imagery.0.source.composites", "tiles.source.items",
+    "datasets.0", "regions.0",
 ]  # fmt: skip
 
 
 SHAPES = ["absolute", "climbing", "store", "sibling", "through a link", "below a link"]
-OUTSIDE = [(field, shape) for field in FIELDS for shape in SHAPES if (field, shape) != ("output", "store")]
-"""An output in a store is refused by the model itself, above."""
+BY_THE_MODEL = [
+    "output", "imagery.0.source.items", "imagery.0.source.files", "imagery.0.source.composites", "tiles.source.items",
+]  # fmt: skip
+OUTSIDE = [
+    (field, shape) for field in FIELDS for shape in SHAPES if shape != "store" or field not in BY_THE_MODEL
+]
+"""A store, or what only looks like an object of one, is refused by the model itself."""
+
+
+@pytest.mark.parametrize("field", BY_THE_MODEL[1:])
+def test_what_only_looks_like_an_object_of_a_store_is_refused_by_the_model(field):
+    for path in (
+        "s3://../../../private/x.tif",
+        "s3://bucket/../x.json",
+        "gs://bucket/x.json",
+        "S3://bucket/x",
+    ):
+        with pytest.raises(ValidationError, match=r"s3://bucket/key|is no pattern of a path"):
+            _with(field, path)
+
+
+def test_an_object_of_a_store_is_no_path_of_this_machine(places):
+    config = _with("imagery.0.source.items", "s3://bucket/list/items.parquet")
+    assert check_roots(config).imagery == config.imagery
 
 
 @pytest.mark.parametrize(("field", "shape"), OUTSIDE)

@@ -4,6 +4,7 @@
 - progress  bars and lines while a job works
 - work      the commands that run a flow: run, build, train, predict, demo
 - places    what a path on the command line means
+- index     `index`
 - standing  `status`
 - backfill  many cells
 - up        the service in the foreground
@@ -70,6 +71,32 @@ def init(
         path = write_template(name, out or Path(f"{name}.yaml"), force=force)
         view.say(f"wrote {path}: fill in the five fields marked FILL IN, then: chipmill plan {path}")
         view.result({"ok": True, "path": str(path)})
+
+
+@app.command()
+def index(
+    folder: Annotated[Path, typer.Argument(help="Folder of the archive.", metavar="DIR")],
+    pattern: Annotated[
+        str,
+        typer.Option(
+            help="Where its files are below DIR, e.g. {date:%Y%m%d}_{tile}_{band}.tif", metavar="TEXT"
+        ),
+    ],
+    out: Annotated[
+        Path | None, typer.Option(help="File to write [default: DIR/items.parquet].", metavar="FILE")
+    ] = None,
+    collection: Annotated[str | None, typer.Option(help="Collection of the items [default: files].")] = None,
+    checksums: Annotated[
+        bool,
+        typer.Option("--checksums", help="Hash every file: one changed at the same size is then noticed."),
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """List an archive without STAC as stac-geoparquet, by the names and headers of its files; no pixel is read."""
+    with terminal(as_json) as view:
+        from chipmill.cli.index import write_index
+
+        write_index(view, folder, pattern, out, collection, checksums=checksums)
 
 
 @app.command()

@@ -58,6 +58,10 @@ class AssetMismatchError(ChipmillError, ValueError):
     """A file and what is said of it disagree: band, grid, scale or offset."""
 
 
+class OffsetContradictionError(AssetMismatchError):
+    """An item says two things of its offset."""
+
+
 class StoreError(ChipmillError, OSError):
     """The output directory could not be written or is not what it should be."""
 

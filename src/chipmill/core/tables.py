@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Final
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from chipmill.core.errors import DamagedFileError
@@ -123,10 +124,13 @@ def write_parquet(path: Path, table: pa.Table) -> None:
     )
 
 
-def read_table(path: Path, schema: pa.Schema | None = None) -> pa.Table:
-    """Return a table of ours; raises DamagedFileError when a column is missing or the file is not Parquet."""
+def read_table(path: Path, schema: pa.Schema | None = None, where: pc.Expression | None = None) -> pa.Table:
+    """Return a table of ours, or only its rows ``where`` is true; the others are not kept in memory.
+
+    Raises DamagedFileError when a column is missing or the file is not Parquet.
+    """
     try:
-        table = pq.read_table(path)
+        table = pq.read_table(path, filters=where)
         return table if schema is None else table.select(schema.names).cast(schema)
     except (pa.ArrowInvalid, KeyError, OSError) as error:
         raise DamagedFileError(

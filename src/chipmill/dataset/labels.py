@@ -142,7 +142,7 @@ def label_location(region: Region, tile: Tile) -> str:
         raise LabelError(
             f"tile {tile.tile_id} has no label item: give labels.layers, or tiles from label-items"
         )
-    return resolve_href(source_root(region, region.tiles.source), tile.label_href)
+    return resolve_href(source_root(region, region.tiles.source, region.tiles.auth), tile.label_href)
 
 
 def _labels(region: Region) -> Labels:

@@ -1,16 +1,17 @@
 """Asking a STAC API: one search, paged to its end, retried where that helps, and held to what it said it has.
 
 pystac-client by itself retries no POST and has no timeout, stops at an empty page, and follows a page that links to
-itself for ever; so the paging is done here, over its transport.
+itself for ever; so the paging is done here, over its transport. What of a condition is sent: :mod:`.pushdown`.
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import quote, urlsplit
 
 from chipmill.core.errors import ItemSearchError
 from chipmill.core.redact import redact
+from chipmill.imagery.pushdown import Mode, pushed
 
 TIMEOUT_S: Final = (10.0, 60.0)
 """Seconds to connect, and between two bytes of an answer."""
@@ -23,6 +24,8 @@ RETRY: Final[Mapping[str, Any]] = {
     "retry_after_max": 300,
 }
 PAGE_ITEMS: Final = 250
+_REFUSALS: Final = frozenset({400, 404, 405, 415, 422, 501})
+"""Statuses with which servers answer to a condition that they do not take."""
 
 
 def search_api(
@@ -32,7 +35,9 @@ def search_api(
     datetime: str,
     bbox: Sequence[float] | None = None,
     intersects: Mapping[str, Any] | None = None,
-    page_items: int = PAGE_ITEMS,
+    condition: Mapping[str, Any] | None = None,
+    pushdown: Mode = "auto",
+    tell: Callable[[str], object] = lambda _: None,
 ) -> list[Mapping[str, Any]]:
     """Return the raw items of one search, duplicates of overlapping pages included.
 
@@ -42,7 +47,10 @@ def search_api(
         datetime: RFC 3339 interval with closed ends, as servers understand it: filter again.
         bbox: west, south, east, north in degrees, or
         intersects: a GeoJSON geometry.
-        page_items: how many items a page may have.
+        condition: CQL2 JSON; what the API understands of it is sent, and nothing where it refuses that, or then finds
+            nothing at all. The answer may hold items that do not meet it: filter again.
+        pushdown: which of its extensions is used.
+        tell: is called with what was sent of the condition, one sentence.
 
     Raises:
         ItemSearchError: no answer, an answer that is no FeatureCollection, a page that comes twice, a next link to
@@ -67,14 +75,35 @@ def search_api(
             warnings.simplefilter("ignore", PystacClientWarning)
             # Client.open overwrites the transport's timeout, so it is said here again.
             client = Client.open(url, stac_io=transport, timeout=TIMEOUT_S)
+            # Else it asks for the landing page again, where that spells the link to itself otherwise than the region.
+            client.set_root(client)
             search = client.search(
-                collections=[collection] if collection else None, datetime=datetime, limit=page_items, **area
+                collections=[collection] if collection else None, datetime=datetime, limit=PAGE_ITEMS, **area
             )
-        pages = _pages(transport, search.url, search.method or "POST", search.get_parameters())
-        return _gather(pages, redact(url))
+
+        def ask(more: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+            parameters = {**search.get_parameters(), **more}
+            return _gather(_pages(transport, search.url, search.method or "POST", parameters), redact(url))
+
+        classes = client.extra_fields.get("conformsTo")
+        sent = pushed(condition, map(str, classes) if isinstance(classes, list) else (), pushdown)
+        if not sent.body:
+            return ask({})
+        try:
+            found = ask(sent.body)
+        except APIError as error:
+            if getattr(error, "status_code", None) not in _REFUSALS:
+                raise
+            tell(
+                "the server refused the conditions that it was sent: asked again without, all evaluated here"
+            )
+            return ask({})
+        # Some servers silently answer with nothing to a condition that they do not understand.
+        tell(sent.told if found else f"{sent.told}: it found nothing, and was asked again without")
+        return found or ask({})
     except ItemSearchError:
         raise
-    except (APIError, ValueError, KeyError, NotImplementedError) as error:
+    except (APIError, ValueError, KeyError, NotImplementedError, PystacClientWarning) as error:
         raise ItemSearchError(
             f"{redact(url)} did not answer a search ({redact(' '.join(str(error).split()))[:300]}): "
             "check the URL and whether it is a STAC API with item search, and try again later"
@@ -112,6 +141,30 @@ def collection_boxes(url: str, collection: str | None) -> list[tuple[float, floa
             f"{redact(url)} does not have the collection {collection} "
             f"({redact(' '.join(str(error).split()))[:300]}): check source.collection"
         ) from error
+
+
+def fetch_item(root: str, url: str) -> Mapping[str, Any]:
+    """Return the item at a URL on the host of an API; ``root`` is that of :func:`search_api`.
+
+    Raises ItemSearchError when it leads elsewhere, does not answer, or is no item.
+    """
+    from pystac_client.exceptions import APIError
+    from pystac_client.stac_api_io import StacApiIO
+    from urllib3.util import Retry
+
+    from chipmill.imagery.session import source_session
+
+    transport = StacApiIO(timeout=TIMEOUT_S)
+    source_session(transport.session, root, Retry(**RETRY))
+    try:
+        found: Any = transport.read_json(url)
+    except (APIError, ValueError, TypeError) as error:
+        raise ItemSearchError(
+            f"{redact(url)} cannot be read ({redact(' '.join(str(error).split()))[:300]}): mend the link, or try again later"
+        ) from error
+    if not isinstance(found, Mapping) or found.get("type") != "Feature":
+        raise ItemSearchError(f"{redact(url)} is no STAC item: expected a Feature: mend the link")
+    return found
 
 
 def _pages(transport: Any, url: str, method: str, parameters: dict[str, Any]) -> Iterator[Mapping[str, Any]]:

@@ -1,75 +1,109 @@
 """The search: which items a region has, asked once per collection and time range over all its tiles, then frozen.
 
 Whatever the server says is filtered, deduplicated and sorted again here. What is left out is noted with its reason;
-an answer that cannot be the whole truth is an error. :mod:`.api` asks servers, :mod:`.static` reads catalogs from
-disk, :mod:`.stac` understands items, :mod:`.freeze` writes and reads items.parquet.
+an answer that cannot be the whole truth is an error. :mod:`.asking` asks a source of any kind, :mod:`.stac` understands
+items, :mod:`.filtering` decides on conditions, :mod:`.freeze` writes and reads items.parquet.
 """
 
-import datetime as dt
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+import dataclasses
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Final
 
 from chipmill.core.errors import BadInputError, ChipmillError, ItemSearchError
-from chipmill.core.store import fingerprint, is_good, read_sidecar, sha256_file
-from chipmill.imagery.api import search_api
+from chipmill.core.store import fingerprint, is_good, read_sidecar
+from chipmill.imagery.asking import Json, Raw, ask_source
 from chipmill.imagery.extent import refuse_outside
+from chipmill.imagery.filtering import meets
 from chipmill.imagery.freeze import read_items, write_items
-from chipmill.imagery.hrefs import is_url, resolve_href, source_path, source_root
+from chipmill.imagery.hrefs import source_root
 from chipmill.imagery.indices import check_indices
-from chipmill.imagery.items import Answer, Asset, Item, ItemsRef, item_name
-from chipmill.imagery.sources import open_asset
-from chipmill.imagery.stac import find_asset, parse_item, parse_time
-from chipmill.imagery.static import catalog_items, collection_items
+from chipmill.imagery.items import CONTRADICTION, Answer, Item, ItemsRef
+from chipmill.imagery.label_items import Bound, linked_items
+from chipmill.imagery.pushdown import condition_of, either
+from chipmill.imagery.stac import parse_item
 from chipmill.region.config import Region
-from chipmill.region.fields import Auth, Source
 from chipmill.region.imagery import Imagery
 from chipmill.region.plan import Plan
-from chipmill.region.slots import TimeRange, cell_range, tile_slots
-from chipmill.region.tiles import LabelItem, Tile, tile_name
+from chipmill.region.slots import TimeRange, tile_slots
+from chipmill.region.tiles import Tile
 
 if TYPE_CHECKING:
     from shapely.geometry.base import BaseGeometry
 
 STAGE_VERSION: Final = 1
-Json = Mapping[str, Any]
-_FILLED: Final = 0.5
-"""Share of its bbox that a region must fill for the bbox to be asked: a thin one is asked by its outline."""
-_MAX_VERTICES: Final = 500
-"""Of the outline that is sent; a finer one is replaced by its hull, and the filter here is exact anyway."""
+
+type Asked = dict[str, list[Raw]]
+"""What each source gave, by its key: it is asked once for all entries that have it."""
 
 
 def find_items(region: Region, tiles: Sequence[Tile]) -> Answer:
     """Search all imagery of a region over all its tiles.
 
     Raises:
-        BadInputError: an index whose bands no imagery has, or an imagery entry none of whose items has its bands.
+        BadInputError: an index whose bands no imagery has, an imagery entry none of whose items has its bands, or ready
+            composites of two days in a slot.
         AoiError: the source has imagery, but nowhere near the tiles.
         ItemSearchError: no answer, not the whole answer, or no item at all for an imagery entry.
     """
     check_indices(region.indices, [imagery.bands for imagery in region.imagery])
     footprints = [tile_area(tile) for tile in tiles if not tile.reject]
     time = _span(region, tiles)
-    raw: dict[str, list[tuple[Json, str]]] = {}
+    asked: Asked = {}
     items: list[Item] = []
     notes: list[str] = []
     for imagery in region.imagery:
-        key = imagery.source.model_dump_json() + imagery.auth.model_dump_json()
-        if key not in raw:
-            raw[key] = _ask(region, imagery.source, time, footprints, imagery.auth)
-        found, remarks = _select(region, imagery, raw[key], time, footprints)
+        remarks: list[str] = []
+        bound: Bound = {}
+        if region.tiles.source_links:
+            raw, bound = linked_items(region, imagery, tiles, footprints, remarks.append)
+        else:
+            raw = _asked_once(region, imagery, time, footprints, asked, remarks)
+        found = [_bind(item, bound) for item in _select(region, imagery, raw, time, footprints, remarks)]
+        remarks = [f"{imagery.name}: {remark}" for remark in remarks]
         if not found:
-            refuse_outside(region, imagery, [one for one, _ in raw[key]], footprints)
-            raise ItemSearchError(_nothing(region, imagery, time, len(raw[key]), remarks))
+            refuse_outside(region, imagery, [one for one, _ in raw], footprints)
+            raise ItemSearchError(_nothing(region, imagery, time, len(raw), remarks))
         remarks += _useless(region, imagery, found)
         items += found
-        notes += remarks
+        notes += remarks + _unscaled(imagery, found)
     return Answer(tuple(items), items_fingerprint(items), tuple(notes))
+
+
+def _key(imagery: Imagery) -> str:
+    return imagery.source.model_dump_json() + imagery.auth.model_dump_json()
+
+
+def _asked_once(
+    region: Region,
+    imagery: Imagery,
+    time: TimeRange,
+    footprints: Sequence["BaseGeometry"],
+    asked: Asked,
+    remarks: list[str],
+) -> list[Raw]:
+    """Return what the source of an entry gives, asked when no entry before had it, for all entries that have it."""
+    key = _key(imagery)
+    if key not in asked:
+        wanted = either([condition_of(one) for one in region.imagery if _key(one) == key])
+        asked[key] = ask_source(
+            region, imagery.source, time, footprints, imagery.auth, wanted, remarks.append
+        )
+    return asked[key]
+
+
+def _bind(item: Item, bound: Bound) -> Item:
+    tiles = bound.get((item.collection, item.item_id), ())
+    return dataclasses.replace(item, tiles=tiles) if tiles else item
 
 
 def items_fingerprint(items: Iterable[Item]) -> str:
     """Return the fingerprint of an answer: over the identity of its items, not over where they lie."""
-    return fingerprint(STAGE_VERSION, [[item.imagery, *item.identity()] for item in items])
+    # Tiles come last and only where there are some: a list without them keeps the fingerprint that it always had.
+    return fingerprint(
+        STAGE_VERSION,
+        [[item.imagery, *item.identity(), *([item.tiles] if item.tiles else [])] for item in items],
+    )
 
 
 def search_items(plan: Plan) -> ItemsRef:
@@ -94,59 +128,6 @@ def load_items(items: ItemsRef) -> tuple[Item, ...]:
     return read_items(items.path)
 
 
-def find_label_items(region: Region, bbox: tuple[float, float, float, float]) -> tuple[LabelItem, ...]:
-    """Search the label items of a region whose tiles are label items, and read the grids of their rasters.
-
-    ``bbox`` is west, south, east, north in degrees. Raises ItemSearchError when none is found or one cannot be used,
-    AssetReadError when a raster cannot be opened.
-    """
-    source, key = region.tiles.source, region.tiles.asset
-    if source is None or key is None:
-        raise ItemSearchError(
-            f"tiles of region {region.name} name no source and asset of label items: add them"
-        )
-    import shapely
-
-    source = source.model_copy(update={"collection": region.tiles.collection or source.collection})
-    area, time, root = shapely.box(*bbox), cell_range(region), source_root(region, source)
-    found: dict[tuple[str, str], LabelItem] = {}
-    for raw, base in _ask(region, source, time, [area]):
-        when = parse_time(raw.get("properties") or {}, str(raw.get("id")), region.tiles.date)
-        shape = shapely.geometry.shape(raw["geometry"])
-        if not time.holds(when) or not shape.intersects(area):
-            continue
-        asset = find_asset(raw, key, root, base)
-        name = (str(raw.get("collection")), item_name(raw))
-        classes = label_classes(raw["assets"][asset.key])
-        found[name] = _label_item(name[1], when, asset, resolve_href(root, asset.href), classes)
-    if not found:
-        raise ItemSearchError(
-            f"no label item of {source.collection or 'any collection'} lies in the AOI of {region.name} "
-            f"between {time.start_date} and {time.end_date}: check tiles.source, tiles.collection and time.range"
-        )
-    return tuple(sorted(found.values(), key=lambda one: (one.time, one.item_id)))
-
-
-def label_classes(asset: Json) -> tuple[tuple[str, str], ...]:
-    """Return (value, class name) of an asset's ``classification:classes``, names made file-safe, in their order."""
-    listed = asset.get("classification:classes") or []
-    return tuple((str(one["value"]), tile_name(str(one.get("name", one["value"])))) for one in listed)
-
-
-def _label_item(
-    item_id: str, when: dt.datetime, asset: Asset, location: str, classes: tuple[tuple[str, str], ...]
-) -> LabelItem:
-    with open_asset(location) as dataset:
-        epsg = dataset.crs.to_epsg() if dataset.crs else None
-        if epsg is None:
-            raise ItemSearchError(
-                f"the label raster of {item_id} names no EPSG code for its CRS: reproject it to one that has a code"
-            )
-        content = f"{asset.checksum or asset.bytes}" if is_url(location) else sha256_file(Path(location))
-        grid = dataset.transform, dataset.width, dataset.height
-        return LabelItem(item_id, when, asset.href, epsg, *grid, content, classes)
-
-
 def tile_area(tile: Tile) -> "BaseGeometry":
     """Return what a tile answers for, in degrees: its outline cut by its cover."""
     import shapely
@@ -162,95 +143,86 @@ def _span(region: Region, tiles: Iterable[Tile]) -> TimeRange:
     return TimeRange(min(slot.start for slot in slots), max(slot.end for slot in slots))
 
 
-def _ask(
-    region: Region,
-    source: Source,
-    time: TimeRange,
-    footprints: Sequence["BaseGeometry"],
-    auth: Auth | None = None,
-) -> list[tuple[Json, str]]:
-    """Return raw items of a source, each with the document that its hrefs are relative to."""
-    if source.stac is not None:
-        area = _area(footprints)
-        span = "/".join(
-            when.astimezone(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ") for when in (time.start, time.end)
-        )
-        found = search_api(
-            source_root(region, source, auth), collection=source.collection, datetime=span, **area
-        )
-        return [(raw, _self_link(raw) or source.stac.rstrip("/") + "/") for raw in found]
-    read = catalog_items if source.catalog is not None else collection_items
-    return list(read(source_path(region, source), source.collection))
-
-
-def _self_link(raw: Json) -> str | None:
-    links = raw.get("links")
-    for link in links if isinstance(links, list) else []:
-        if isinstance(link, Mapping) and link.get("rel") == "self":
-            return str(link.get("href") or "") or None
-    return None
-
-
-def _area(footprints: Sequence["BaseGeometry"]) -> dict[str, Any]:
-    """Return bbox or intersects of the union of all tiles."""
-    import shapely
-
-    union = shapely.union_all(footprints)
-    if union.area >= _FILLED * shapely.box(*union.bounds).area:
-        return {"bbox": list(union.bounds)}
-    if shapely.get_num_coordinates(union) > _MAX_VERTICES:
-        union = shapely.convex_hull(union)
-    return {"intersects": shapely.geometry.mapping(union)}
-
-
 def _select(
     region: Region,
     imagery: Imagery,
-    raw: Iterable[tuple[Json, str]],
+    raw: Iterable[Raw],
     time: TimeRange,
     footprints: Sequence["BaseGeometry"],
-) -> tuple[list[Item], list[str]]:
-    """Return the items of an imagery entry that lie in space and time, newest processing of each, and remarks."""
+    remarks: list[str],
+) -> list[Item]:
+    """Return the items of an imagery entry that it wants, the newest processing of each; remarks are added to."""
     import shapely
 
     root = source_root(region, imagery.source, imagery.auth)
     tree = shapely.STRtree(footprints)
     newest: dict[tuple[str, str], Item] = {}
-    notes: list[str] = []
-    doubled = cloudy = 0
+    left: Counter[str] = Counter()
     for one, base in raw:
         try:
             item = parse_item(imagery, one, root, base)
         except ChipmillError as error:
-            notes.append(f"{imagery.name}: left out: {error}")
+            remarks.append(f"left out: {error}")
             continue
         if not time.holds(item.datetime):
             continue
         if not len(tree.query(shapely.from_wkb(item.geometry_wkb), predicate="intersects")):
             continue
-        limit, cover = imagery.scene_cloud_max_pct, item.cloud_cover_pct
-        if limit is not None and cover is not None and cover > limit:
-            cloudy += 1
+        if why := _unwanted(imagery, item, one):
+            left[why] += 1
             continue
         key = (item.collection, item.item_id)
         known = newest.get(key)
-        doubled += known is not None
+        left["doubled"] += known is not None
         if known is None or (item.updated or "") > (known.updated or ""):
             newest[key] = item
-    if doubled:
-        notes.append(f"{imagery.name}: {doubled} doubled items: the newest processing of each is used")
-    if cloudy:
-        notes.append(
-            f"{imagery.name}: {cloudy} items above scene_cloud_max_pct {imagery.scene_cloud_max_pct:g}"
-        )
-    return sorted(newest.values(), key=lambda item: (item.datetime, item.collection, item.item_id)), notes
+    if doubled := left.pop("doubled", 0):
+        remarks.append(f"{doubled} doubled items: the newest processing of each is used")
+    remarks += [f"{count} items {why}" for why, count in sorted(left.items())]
+    return sorted(newest.values(), key=lambda item: (item.datetime, item.collection, item.item_id))
+
+
+def _unwanted(imagery: Imagery, item: Item, raw: Json) -> str:
+    """Return why an entry does not want an item by its own conditions, "" where it does."""
+    limit, cover = imagery.scene_cloud_max_pct, item.cloud_cover_pct
+    if limit is not None and cover is not None and cover > limit:
+        return f"above scene_cloud_max_pct {limit:g}"
+    met = True if imagery.filter is None else meets(imagery.filter, raw)
+    if met is None:
+        return "lack what the filter compares, or have it in another type: they do not meet it"
+    return "" if met else "do not meet the filter"
+
+
+def _unscaled(imagery: Imagery, found: Sequence[Item]) -> list[str]:
+    """Return a remark on the bands whose scale neither their items nor a profile tell."""
+    bands = [
+        name
+        for name in imagery.bands
+        if any(name in item.assets and item.assets[name].scale is None for item in found)
+    ]
+    if not bands:
+        return []
+    told = (
+        f"{imagery.name}: the items name no scale for {', '.join(bands)}: unless the files do, whole numbers count as "
+        f"multiples of out.scale {imagery.out.scale:g} and fractions as they are: set scale_override if that is wrong"
+    )
+    return [told]
 
 
 def _useless(region: Region, imagery: Imagery, found: Sequence[Item]) -> list[str]:
-    """Return a remark on the items that lack a band or contradict themselves; BadInputError where all of them do."""
+    """Return a remark on the items that lack a band or contradict themselves; BadInputError where all of them do.
+
+    With ``offset_check: stop`` one that contradicts itself on its offset is enough.
+    """
     useless = [item for item in found if item.problem]
     if not useless:
         return []
+    contradicting = [item for item in useless if item.offset_evidence == CONTRADICTION]
+    if contradicting and imagery.offset_check == "stop":
+        raise BadInputError(
+            f"imagery {imagery.name} of {region.name} has {len(contradicting)} of {len(found)} items that contradict "
+            f"themselves, and offset_check says stop: {contradicting[0].problem}"
+        )
     if len(useless) == len(found):
         raise BadInputError(
             f"imagery {imagery.name} of {region.name}: none of its {len(found)} items can be used: "
@@ -264,5 +236,5 @@ def _nothing(region: Region, imagery: Imagery, time: TimeRange, raw: int, notes:
     return (
         f"no item of {imagery.source.collection or 'the source'} is left for imagery {imagery.name} of {region.name} "
         f"between {time.start_date} and {time.end_date}, of {raw} that the source gave{why}: "
-        "check collection, AOI, time.range and scene_cloud_max_pct"
+        "check collection, AOI, time.range, filter and scene_cloud_max_pct"
     )

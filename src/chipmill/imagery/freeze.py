@@ -5,12 +5,13 @@ unsigned and relative to the root of their source. The same items give the same 
 """
 
 import datetime as dt
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from chipmill.core.store import commit_file
 from chipmill.core.tables import read_table
@@ -43,12 +44,16 @@ def _write_empty(path: Path) -> None:
     pq.write_table(pa.table({name: pa.array([], pa.string()) for name in names}), path, compression="zstd")
 
 
-def read_items(path: Path) -> tuple[Item, ...]:
-    """Return the items of an items.parquet in order; kept in memory until the file changes.
+def read_items(path: Path, ids: Collection[str] | None = None) -> tuple[Item, ...]:
+    """Return the items of an items.parquet in order; all of them are kept in memory until the file changes.
 
-    Raises DamagedFileError when it is not the table it should be.
+    ``ids`` reads just the items of these ids, and keeps nothing. Raises DamagedFileError when it is not the table it
+    should be.
     """
-    return _read_items(path, path.stat().st_mtime_ns)
+    if ids is None:
+        return _read_items(path, path.stat().st_mtime_ns)
+    table = read_table(path, where=pc.field("id").isin(pa.array(sorted(ids), pa.string())))
+    return tuple(_item(row) for row in table.to_pylist())
 
 
 @lru_cache(maxsize=4)
@@ -66,8 +71,10 @@ def _row(item: Item) -> dict[str, Any]:
         # Text, not a timestamp: what the source wrote is part of the identity.
         "chipmill:updated": item.updated,
         "chipmill:imagery": item.imagery,
+        "chipmill:scale_evidence": item.scale_evidence,
         "chipmill:offset_evidence": item.offset_evidence,
         "chipmill:problem": item.problem,
+        "chipmill:tiles": " ".join(item.tiles),
     }
     grouped: dict[str, dict[str, Any]] = {}
     for number, (name, asset) in enumerate(item.assets.items()):
@@ -125,8 +132,11 @@ def _item(row: Mapping[str, Any]) -> Item:
         bbox=(box["xmin"], box["ymin"], box["xmax"], box["ymax"]),
         updated=row["chipmill:updated"],
         assets=_assets(row["assets"]),
+        # an attempt that was begun before a column existed is continued
+        scale_evidence=row.get("chipmill:scale_evidence", "none"),
         offset_evidence=row["chipmill:offset_evidence"],
         problem=row["chipmill:problem"],
+        tiles=tuple(row.get("chipmill:tiles", "").split()),
     )
 
 

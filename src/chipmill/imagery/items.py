@@ -17,6 +17,8 @@ from chipmill.core.plain import quoted
 _MAX_ID: Final = 512
 MASK: Final = "mask"
 """The name under which an item's assets hold the mask; bands have the names of the region file."""
+CONTRADICTION: Final = "contradiction"
+"""The evidence of an offset of which an item says two things."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -30,7 +32,7 @@ class Asset:
     band: int = 1
     """Band of the file, from 1."""
     scale: float | None = None
-    """Physical value = DN * scale + offset; None = the DN are in the composite's units already."""
+    """Physical value = DN * scale + offset; None = nobody told it at the search."""
     offset: float = 0.0
     """In physical units."""
     nodata: float | None = None
@@ -66,10 +68,15 @@ class Item:
     updated: str | None
     assets: Mapping[str, Asset]
     """Our band name, or "mask" -> asset; in the order of the region file, the mask last."""
+    scale_evidence: str = "none"
+    """Where the scale comes from: override, declared, the name of a profile, none; several joined by +."""
     offset_evidence: str = "none"
-    """Where the offset comes from: override, boa_offset_applied, declared, baseline, none."""
+    """Where the offset comes from: override, boa_offset_applied, declared, baseline, the name of a profile, none; or
+    contradiction, where the item says two things of it and is not used."""
     problem: str = ""
     """Why the item cannot be used: it is left out of every slot with this reason."""
+    tiles: tuple[str, ...] = ()
+    """Ids of the tiles that it is for, where their label items name it as their source; empty: any that it meets."""
 
     @property
     def solar_day(self) -> dt.date:
@@ -148,6 +155,19 @@ class Answer:
     """Over the items' identity: equal answers have equal fingerprints, wherever the archive lies."""
     notes: tuple[str, ...] = ()
     """What was left out, and why: one sentence each."""
+
+
+def changes(before: Iterable[Item], now: Iterable[Item]) -> str:
+    """Return how two answers of a search differ, for people: ``2 items new, 1 gone, 3 changed``.
+
+    Changed are those whose :meth:`Item.identity` or tiles are others.
+    """
+    old, new = (
+        {(one.imagery, one.collection, one.item_id): [one.identity(), one.tiles] for one in items}
+        for items in (before, now)
+    )
+    changed = sum(old[key] != new[key] for key in old.keys() & new.keys())
+    return f"{len(new.keys() - old.keys())} items new, {len(old.keys() - new.keys())} gone, {changed} changed"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from chipmill.core.errors import LabelError
 from chipmill.core.store import fingerprint, is_good, remove_temporaries, write_json, write_text
 from chipmill.core.units import clear_failures, freeze_batches
 from chipmill.core.versions import open_attempt, seed
-from chipmill.imagery.catalog import find_label_items
+from chipmill.imagery.label_items import find_label_items
 from chipmill.region.aoi import read_aoi
 from chipmill.region.config import Region
 from chipmill.region.identity import config_fingerprint

@@ -1,27 +1,24 @@
 """From a STAC item as a server or file gives it (any dialect, 0.9 to 1.1) to our :class:`Item`.
 
-The file to change for another dialect, and the home of the rule for Sentinel-2's offset. An item that lacks a band,
-or contradicts itself, is kept with the reason, so that the ranking can say why it was left out.
+The file to change for another dialect; what the numbers of a product mean is in :mod:`.profiles`. An item that lacks a
+band, or contradicts itself, is kept with the reason, so that the ranking can say why it was left out.
 """
 
 import dataclasses
 import datetime as dt
 import math
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
-from chipmill.core.errors import AssetMismatchError, ChipmillError, ItemSearchError
+from chipmill.core.errors import AssetMismatchError, ChipmillError, ItemSearchError, OffsetContradictionError
 from chipmill.imagery.hrefs import is_url, relative_href, resolve_href
-from chipmill.imagery.items import MASK, Asset, Item, item_name
+from chipmill.imagery.items import CONTRADICTION, MASK, Asset, Item, item_name
+from chipmill.imagery.profiles import decide, platform_of
 from chipmill.region.imagery import Imagery
 
 Json = Mapping[str, Any]
-
-_NO_REFLECTANCE: Final = frozenset({"scl", "cld", "snw", "aot", "wvp", "tci", "visual", "sza", "saa"})
-_S2_SCALE: Final = 1e-4
-_S2_OFFSET: Final = -0.1  # BOA_ADD_OFFSET -1000 of baseline 04.00 and later
-_S2_BASELINE: Final = 4.0
 
 
 def parse_item(imagery: Imagery, raw: Json, root: str, base: str) -> Item:
@@ -41,12 +38,12 @@ def parse_item(imagery: Imagery, raw: Json, root: str, base: str) -> Item:
     wkb, bbox = parse_geometry(raw, item_id)
     problem = ""
     assets: dict[str, Asset] = {}
-    evidence = "none"
+    scales = offsets = "none"
     try:
-        assets = _assets(imagery, raw, root, base)
-        assets, evidence = _with_offsets(imagery, assets, raw)
+        assets, scales, offsets = _decided(imagery, _assets(imagery, raw, root, base), raw)
     except ChipmillError as error:
         problem = str(error)
+        offsets = CONTRADICTION if isinstance(error, OffsetContradictionError) else "none"
     if _number(properties.get("s2:nodata_pixel_percentage")) == 100:
         problem = problem or f"item {item_id} says that it holds no data (s2:nodata_pixel_percentage 100)"
     return Item(
@@ -54,13 +51,14 @@ def parse_item(imagery: Imagery, raw: Json, root: str, base: str) -> Item:
         collection=str(raw.get("collection") or ""),
         item_id=item_id,
         datetime=parse_time(properties, item_id),
-        platform=str(properties.get("platform") or properties.get("constellation") or "unknown"),
+        platform=platform_of(raw),
         cloud_cover_pct=_number(properties.get("eo:cloud_cover")),
         geometry_wkb=wkb,
         bbox=bbox,
         updated=_text(properties.get("updated")),
         assets=assets,
-        offset_evidence=evidence,
+        scale_evidence=scales,
+        offset_evidence=offsets,
         problem=problem,
     )
 
@@ -113,8 +111,8 @@ def find_asset(raw: Json, wanted: str, root: str, base: str) -> Asset:
     asset = _mapping(assets[key])
     bands = _bands(asset)
     band = bands[number] if number < len(bands) else {}
-    href = asset.get("href")
-    if not isinstance(href, str) or not href:
+    href = _href(asset)
+    if href is None:
         raise AssetMismatchError(f"item {raw.get('id')}: the asset {key} has no href: mend the item")
     stored = relative_href(root, base, href)
     place = _projection(asset, _mapping(raw.get("properties")))
@@ -132,6 +130,17 @@ def find_asset(raw: Json, wanted: str, root: str, base: str) -> Asset:
         checksum=_text(asset.get("file:checksum")),
         **place,
     )
+
+
+def _href(asset: Json) -> str | None:
+    """Return where an asset lies: of its alternates the first over http(s), where its own href is of a store."""
+    own = asset.get("href")
+    others = [_mapping(one).get("href") for one in _mapping(asset.get("alternate")).values()]
+    named = [one for one in (own, *others) if isinstance(one, str) and one]
+    stores = [one for one in named if re.match(r"(?!https?:|file:)[a-z][a-z0-9+.-]+://", one, re.IGNORECASE)]
+    if own not in stores:
+        return named[0] if own in named else None
+    return next((one for one in named if is_url(one)), named[0])
 
 
 def _by_name(raw: Json, assets: Json, wanted: str) -> tuple[str, int]:
@@ -198,65 +207,20 @@ def _local_size(root: str, href: str) -> int | None:
     return path.stat().st_size if path.is_file() else None
 
 
-def _with_offsets(imagery: Imagery, assets: Mapping[str, Asset], raw: Json) -> tuple[dict[str, Asset], str]:
-    """Decide scale and offset of each band and return the assets with them and where the offset comes from."""
+def _decided(imagery: Imagery, assets: Mapping[str, Asset], raw: Json) -> tuple[dict[str, Asset], str, str]:
+    """Return the assets with scale and offset decided on, and where the scales and the offsets come from."""
     decided: dict[str, Asset] = {}
-    evidence: set[str] = set()
+    scales: set[str] = set()
+    offsets: set[str] = set()
     for name, asset in assets.items():
-        declared = None if math.isnan(asset.offset) else asset.offset
         if name == MASK:
             decided[name] = dataclasses.replace(asset, scale=None, offset=0.0)
             continue
-        s2 = is_sentinel2(raw) and asset.key.lower().split("_")[0].split("-")[0] not in _NO_REFLECTANCE
-        scale = _S2_SCALE if s2 and asset.scale is None else asset.scale
-        if imagery.offset_override is not None:
-            offset, source = imagery.offset_override, "override"
-        elif imagery.offset == "none":
-            offset, source = 0.0, "none"
-        elif s2:
-            offset, source = sentinel2_offset(raw, declared)
-        else:
-            offset, source = (0.0, "none") if declared is None else (declared, "declared")
-        decided[name] = dataclasses.replace(asset, scale=scale, offset=offset)
-        evidence.add(source)
-    return decided, "+".join(sorted(evidence))
-
-
-def is_sentinel2(raw: Json) -> bool:
-    """Tell whether an item is of Sentinel-2, whose offset has a rule of its own."""
-    properties = _mapping(raw.get("properties"))
-    names = (properties.get("constellation"), properties.get("platform"), raw.get("collection"))
-    return any(str(name or "").lower().startswith("sentinel-2") for name in names)
-
-
-def sentinel2_offset(raw: Json, declared: float | None) -> tuple[float, str]:
-    """Return the offset of a Sentinel-2 band in reflectance, and what it rests on.
-
-    The first that exists counts: boa_offset_applied true (0), the declared raster offset, processing baseline
-    04.00 or later (-0.1, Sentinel-2 Products Specification 14.9: BOA_ADD_OFFSET -1000), else 0.
-
-    Raises:
-        AssetMismatchError: the item contradicts itself: flag false with declared 0, or an old baseline with -0.1.
-    """
-    properties = _mapping(raw.get("properties"))
-    flags = [value for key, value in properties.items() if key.endswith("boa_offset_applied")]
-    baseline = _number(properties.get("s2:processing_baseline") or properties.get("processing:baseline"))
-    if True in flags:
-        return 0.0, "boa_offset_applied"
-    told = None
-    if False in flags and declared == 0:
-        told = "boa_offset_applied false, and offset 0"
-    elif baseline is not None and baseline < _S2_BASELINE and declared is not None and declared != 0:
-        told = f"processing baseline {baseline:05.2f}, and offset {declared:g}"
-    if told:
-        raise AssetMismatchError(
-            f"item {raw.get('id')} declares {told}, which contradict each other: set offset_override to what is right"
-        )
-    if declared is not None:
-        return declared, "declared"
-    if baseline is not None and baseline >= _S2_BASELINE:
-        return _S2_OFFSET, "baseline"
-    return 0.0, "none"
+        made = decide(imagery, raw, asset)
+        decided[name] = made.asset
+        scales.add(made.scale_evidence)
+        offsets.add(made.offset_evidence)
+    return decided, "+".join(sorted(scales)), "+".join(sorted(offsets))
 
 
 def _mapping(value: Any) -> Json:

@@ -12,7 +12,7 @@ from typing import Any, Final
 from chipmill.core.errors import ItemSearchError
 from chipmill.imagery.hrefs import is_url
 
-_MAX_BYTES: Final = 256 << 20
+MAX_BYTES: Final = 256 << 20
 """Of one JSON file: an ItemCollection of a hundred thousand items; beyond it a STAC API is the right source."""
 
 
@@ -21,13 +21,22 @@ def collection_items(path: Path, collection: str | None) -> Iterator[tuple[Mappi
 
     ``collection`` None takes every item. Raises ItemSearchError when the file is missing or not a FeatureCollection.
     """
-    page = read_json_file(path)
+    return page_items(read_json_file(path), str(path), collection)
+
+
+def page_items(
+    page: Mapping[str, Any], name: str, collection: str | None
+) -> Iterator[tuple[Mapping[str, Any], str]]:
+    """Yield (item, ``name``) of an ItemCollection that was read from the URL or path ``name``.
+
+    Raises ItemSearchError when it is no FeatureCollection.
+    """
     features = page.get("features")
     if page.get("type") != "FeatureCollection" or not isinstance(features, list):
-        raise ItemSearchError(f"{path} is a {page.get('type')!r}, expected a FeatureCollection of STAC items")
+        raise ItemSearchError(f"{name} is a {page.get('type')!r}, expected a FeatureCollection of STAC items")
     for feature in features:
         if isinstance(feature, Mapping) and collection in (None, feature.get("collection")):
-            yield feature, str(path)
+            yield feature, name
 
 
 def catalog_items(path: Path, collection: str | None) -> Iterator[tuple[Mapping[str, Any], str]]:
@@ -70,19 +79,30 @@ def _children(node: Mapping[str, Any], at: Path, root: Path) -> Iterator[Path]:
 def read_json_file(path: Path) -> dict[str, Any]:
     """Return a JSON object from a file; raises ItemSearchError when it is missing, too large or something else."""
     try:
-        if path.stat().st_size > _MAX_BYTES:
+        if path.stat().st_size > MAX_BYTES:
             raise ItemSearchError(
-                f"{path} is larger than {_MAX_BYTES:,} bytes: serve it by a STAC API instead"
+                f"{path} is larger than {MAX_BYTES:,} bytes: serve it by a STAC API instead"
             )
-        value = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
+        data = path.read_bytes()
+    except OSError as error:
         if isinstance(error, ItemSearchError):
             raise
         raise ItemSearchError(
             f"{path} cannot be read as JSON ({error}): mend the link or the file"
         ) from error
+    return parse_json(data, str(path))
+
+
+def parse_json(data: bytes, name: str) -> dict[str, Any]:
+    """Return the JSON object that the content of a file is; raises ItemSearchError when it is something else."""
+    try:
+        value = json.loads(data)
+    except ValueError as error:
+        raise ItemSearchError(
+            f"{name} cannot be read as JSON ({error}): mend the link or the file"
+        ) from error
     if not isinstance(value, dict):
         raise ItemSearchError(
-            f"{path} holds a JSON {type(value).__name__}, expected an object: mend the file"
+            f"{name} holds a JSON {type(value).__name__}, expected an object: mend the file"
         )
     return value

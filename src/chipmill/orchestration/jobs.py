@@ -14,7 +14,8 @@ from chipmill.core.store import read_sidecar
 from chipmill.dataset.manifest import DatasetRef, current_dataset
 from chipmill.dataset.preflight import check_region
 from chipmill.imagery.catalog import find_items, freeze_items
-from chipmill.imagery.items import Answer
+from chipmill.imagery.freeze import read_items
+from chipmill.imagery.items import Answer, changes
 from chipmill.imagery.planning import Placed, place_tiles, tile_aoi
 from chipmill.learning.bundle import ModelRef, current_model, find_model
 from chipmill.learning.preflight import check_training
@@ -141,6 +142,10 @@ def prepare(job: Job, found: InForce, held: contextlib.ExitStack, *, new: bool =
     plan = tile_aoi(job.region, fresh=new, placed=found.placed)
     frozen = read_sidecar(plan.version.items)
     if frozen is not None and frozen.fingerprint != found.answer.fingerprint:
-        return f"the catalog answers differently by now, the open attempt kept its {frozen.records} items (--new takes the new ones)"
+        told = changes(read_items(plan.version.items), found.answer.items)
+        return (
+            f"the catalog answers differently by now ({told}), the open attempt kept its {frozen.records} items "
+            "(--new takes the new ones)"
+        )
     freeze_items(plan, found.answer)
     return ""

@@ -12,7 +12,7 @@ from typing import Annotated, Literal, Self
 from pydantic import ConfigDict, Field, StringConstraints, model_validator
 
 from chipmill.region.dataset import Dataset, Labels, Static
-from chipmill.region.fields import FileModel, Fraction, Id, IndexName, Model, Source, exactly_one
+from chipmill.region.fields import Auth, FileModel, Fraction, Id, IndexName, Model, Source, exactly_one
 from chipmill.region.imagery import Imagery
 
 
@@ -137,6 +137,10 @@ class Tiles(Model):
     """Key of the label raster in a label item."""
     date: Literal["datetime", "start_datetime", "end_datetime"] = "datetime"
     """Property of a label item that is its date."""
+    auth: Auth = Auth()
+    """How the source of the label items knows who asks."""
+    source_links: bool = False
+    """Take as imagery of a tile just the items that its label item names by links of rel "source": nothing is searched."""
 
     model_config = ConfigDict(populate_by_name=True)
 
@@ -144,6 +148,8 @@ class Tiles(Model):
     def _complete(self) -> Self:
         if self.from_ == "label-items" and (self.source is None or self.asset is None):
             raise ValueError("tiles from label-items need source and asset")
+        if self.source_links and self.from_ != "label-items":
+            raise ValueError("source_links are those of label items: they need tiles from label-items")
         return self
 
 
@@ -163,7 +169,7 @@ class Region(FileModel):
     imagery: tuple[Imagery, ...]
     """Image collections; band names are unique over all of them."""
     indices: tuple[IndexName, ...] = ()
-    """Spectral indices computed per slot from the composite, e.g. ndvi."""
+    """Spectral indices computed per slot from the composite, e.g. ndvi: names of spyndex in lower case."""
     static: tuple[Static, ...] = ()
     """Layers without time, e.g. elevation."""
     labels: Labels | None = None

@@ -6,19 +6,40 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
 
 from chipmill.core.redact import SECRET_PREFIX, holds_secret, secret_free
+from chipmill.region.formulas import find_index, index_names
+from chipmill.region.patterns import STORE_PATTERN, parse_pattern
 
 ID_PATTERN: Final = r"^[a-z0-9][a-z0-9._-]{0,62}$"
 """Ids of regions, classes, bands, tiles and models: they become file names and band names."""
 
 Id = Annotated[str, StringConstraints(pattern=ID_PATTERN)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
-IndexName = Literal[
-    "ndvi", "gndvi", "ndwi", "mndwi", "ndmi", "ndbi", "nbr", "ndsi", "bsi", "evi", "evi2", "savi"
-]
-"""Spectral indices that a region file may name; their formulas are in :mod:`chipmill.imagery.indices`."""
+
+
+def _is_index(name: str) -> str:
+    if find_index(name) is None:
+        # of this type is an error that lists what may be chosen, so that the nearest is named
+        known = ", ".join(f"'{one}'" for one in index_names())
+        raise PydanticCustomError("literal_error", "no index has that name", {"expected": known})
+    return name
+
+
+IndexName = Annotated[str, AfterValidator(_is_index)]
+"""Spectral indices that a region file may name: those of :mod:`chipmill.region.formulas`."""
+S3_LOGIN: Final = (f"{SECRET_PREFIX}S3_ACCESS_KEY", f"{SECRET_PREFIX}S3_SECRET_KEY")
+"""Environment variables of the login at the object store."""
 NO_FILE: Final = "parameters.yaml"
 """Stands for the file of a parameter that came from none."""
 _RANGES: Final = {"int16": (-32768, 32767), "uint16": (0, 65535), "uint8": (0, 255)}
@@ -74,13 +95,26 @@ class Source(Model):
     catalog: str | None = None
     """Path of a static STAC catalog (catalog.json)."""
     items: str | None = None
-    """Path of an ItemCollection (GeoJSON)."""
+    """Path, or s3://bucket/key, of an ItemCollection (GeoJSON) or of stac-geoparquet (.parquet)."""
+    files: str | None = None
+    """Pattern of the files of an archive without STAC, in quotes: "archive/{date:%Y%m%d}_{tile}_{band}.tif"."""
+    composites: str | None = None
+    """Pattern of composites that are ready, one period and slot each: "{year}/{band}.tif"; nothing is masked or reduced."""
     collection: str | None = None
     """Id of the collection; may be left out where the source has one."""
+    pushdown: Literal["auto", "none", "query", "filter"] = "auto"
+    """Which conditions a STAC API is sent: auto follows what it says it conforms to, the others are for one that errs.
+    All are evaluated here as well, so the items are the same."""
 
     @model_validator(mode="after")
     def _one(self) -> Self:
-        exactly_one(self, ("stac", "catalog", "items"))
+        exactly_one(self, ("stac", "catalog", "items", "files", "composites"))
+        if (pattern := self.files or self.composites) is not None:
+            parse_pattern(pattern)
+        if self.items is not None and "://" in self.items and not re.fullmatch(STORE_PATTERN, self.items):
+            raise ValueError(
+                "items must be a path or s3://bucket/key: other stores are given by their STAC API"
+            )
         if self.stac is not None and urlsplit(self.stac).scheme.lower() not in ("http", "https"):
             raise ValueError(
                 "stac must be the http(s) URL of a STAC API: a file is given as catalog or items"
@@ -91,20 +125,41 @@ class Source(Model):
 class Auth(Model):
     """How a source knows who asks. The secret itself is never written here: ``env`` names the variable that holds it."""
 
-    kind: Literal["none", "header", "query"] = "none"
-    """Send the secret as a header, or as a parameter of the query, to the source's own origin only."""
+    kind: Literal["none", "header", "query", "planetary-computer", "earthdata", "s3"] = "none"
+    """Header or query send the secret to the source's own origin only, planetary-computer signs its assets when they
+    are read, earthdata sends a bearer token to NASA's hosts of assets,
+    s3 signs what lies in the operator's object store."""
     name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")] | None = None
     """Name of the header or of the query parameter."""
     env: Annotated[str, StringConstraints(pattern=rf"^{SECRET_PREFIX}[A-Z0-9_]{{1,64}}$")] | None = None
-    """Environment variable that holds the whole value, e.g. CHIPMILL_SECRET_CATALOG."""
+    """Environment variable that holds the whole value, e.g. CHIPMILL_SECRET_CATALOG; planetary-computer and s3 need none."""
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
-        if (self.kind == "none") != (self.name is None and self.env is None) or (
-            self.kind != "none" and None in (self.name, self.env)
-        ):
-            raise ValueError("auth needs kind, name and env together, or none of them")
+        named, secret = self.name is not None, self.env is not None
+        match self.kind:
+            case "none" if named or secret:
+                raise ValueError("auth with a name or env needs a kind, or leave all of them out")
+            case "header" | "query" if not (named and secret):
+                raise ValueError(f"auth of kind {self.kind} needs name and env")
+            case "planetary-computer" if named:
+                raise ValueError(
+                    "auth of kind planetary-computer takes no name: give kind alone, or env of a subscription key"
+                )
+            case "earthdata" if named or not secret:
+                raise ValueError(
+                    "auth of kind earthdata needs env, which holds the bearer token, and no name"
+                )
+            case "s3" if named or secret:
+                raise ValueError(
+                    f"auth of kind s3 takes no name and no env: its login is in {S3_LOGIN[0]} and {S3_LOGIN[1]}"
+                )
         return self
+
+    @property
+    def at_assets(self) -> bool:
+        """Whether it holds for assets on other hosts than the source's, each by rules of its own."""
+        return self.kind in ("planetary-computer", "earthdata", "s3")
 
 
 class OutType(Model):
@@ -126,6 +181,12 @@ class OutType(Model):
                 f"{low or high}"
             )
         return self
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """Smallest and largest physical value that can be stored, nodata included."""
+        low, high = _RANGES[self.dtype]
+        return low * self.scale, high * self.scale
 
 
 class FileModel(Model):

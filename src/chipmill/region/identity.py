@@ -8,8 +8,19 @@ from chipmill.core.errors import RegionFileError
 from chipmill.core.store import fingerprint, sha256_file
 from chipmill.region.config import Region
 
-_SOURCES: Final = ("stac", "catalog", "items", "auth")
-"""Endpoints and who asks them: the same items from another place are the same items."""
+_SOURCES: Final = ("stac", "catalog", "items", "files", "auth", "pushdown")
+"""Endpoints, who asks them and how: the same items from another place are the same items."""
+_NOTHING_NEW: Final = (
+    ("composites", None),
+    ("engine", "blocks"),
+    ("nearest", None),
+    ("offset_check", "warn"),
+    ("unit", None),
+    ("filter", None),
+    ("scale_override", None),
+    ("source_links", False),
+)
+"""Fields that came later, at the value that changes nothing: older fingerprints stay as they are."""
 _SHAPEFILE_PARTS: Final = (".shx", ".dbf", ".prj", ".cpg")
 """What belongs to a .shp: attributes and CRS are not in the file that the user names."""
 
@@ -26,7 +37,10 @@ def config_fingerprint(region: Region) -> str:
 def _without_places(value: Any) -> Any:
     if isinstance(value, dict):
         return {
-            key: _without_places(one) for key, one in value.items() if key not in (*_SOURCES, "path", "like")
+            # Where ready composites lie does not matter; that they are ready does.
+            key: True if key == "composites" else _without_places(one)
+            for key, one in value.items()
+            if key not in (*_SOURCES, "path", "like") and (key, one) not in _NOTHING_NEW
         }
     return [_without_places(one) for one in value] if isinstance(value, list) else value
 

@@ -7,6 +7,7 @@ run whose operator sets no roots, is not restricted.
 
 import contextlib
 import os
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
@@ -16,6 +17,7 @@ from chipmill.region.config import Region
 from chipmill.region.fields import NO_FILE, FileModel, Source
 from chipmill.region.identity import named_files
 from chipmill.region.jobs import PredictConfig, TrainConfig
+from chipmill.region.patterns import STORE_PATTERN, source_file
 
 ROOTS_ENV: Final = "CHIPMILL_ROOTS"
 """Directories, separated by ``:`` as in PATH; the first is where relative paths begin."""
@@ -114,5 +116,9 @@ def paths_of(config: FileModel) -> dict[str, str]:
 
 
 def _of_source(name: str, source: Source) -> dict[str, str]:
-    kinds = {"catalog": source.catalog, "items": source.items}
-    return {f"{name}.{kind}": path for kind, path in kinds.items() if path is not None}
+    for kind in ("catalog", "items", "files", "composites"):
+        given = getattr(source, kind)
+        # a store is no place of this machine; what may be read there its operator's login says
+        if given is not None and not re.fullmatch(STORE_PATTERN, given):
+            return {f"{name}.{kind}": source_file(source)}
+    return {}
