@@ -27,6 +27,14 @@ def nothing_is_left():
     assert not left, f"the tests left behind: {left}"
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_state(tmp_path_factory):
+    """No test writes into the state directory of who runs it; a test with processes of its own takes another one."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CHIPMILL_STATE_DIR", str(tmp_path_factory.mktemp("state")))
+        yield
+
+
 def _left() -> list[str]:
     me = psutil.Process()
     processes = [" ".join(child.cmdline()) for child in me.children(recursive=True) if child.is_running()]

@@ -2,17 +2,19 @@
 
 import contextlib
 import datetime as dt
+import os
 import pickle
 import signal
 
 import pytest
 
 from chipmill.core.errors import BadInputError, LockedError, ServerError
+from chipmill.core.state import make_state_dir
 from chipmill.orchestration.ending import CommittedWithFailuresError, conclude, whole
 from chipmill.orchestration.funnel import funnel_rows, slug
 from chipmill.orchestration.progress import Progress, Stopwatch, listening, tell
 from chipmill.orchestration.server import running_server
-from chipmill.orchestration.settings import make_state_dir, read_settings
+from chipmill.orchestration.settings import read_settings
 
 
 @pytest.fixture
@@ -43,6 +45,24 @@ def test_the_state_directory_follows_xdg(environment, monkeypatch, tmp_path):
     monkeypatch.delenv("CHIPMILL_STATE_DIR")
     environment(XDG_STATE_HOME=str(tmp_path))
     assert read_settings().state_dir == tmp_path / "chipmill"
+
+
+def test_the_processes_of_a_cluster_share_the_cores_for_reading(environment, monkeypatch):
+    from chipmill.orchestration.cluster import local_options
+
+    monkeypatch.delenv("CHIPMILL_THREADS", raising=False)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
+    environment(CHIPMILL_WORKERS="3")
+    assert local_options(read_settings())["env"] == {"CHIPMILL_THREADS": "2"}
+    environment(CHIPMILL_THREADS="5")
+    assert local_options(read_settings())["env"] == {"CHIPMILL_THREADS": "5"}
+
+
+def test_requests_at_one_host_are_checked_with_the_settings(environment):
+    assert read_settings().host_requests >= 1
+    environment(CHIPMILL_HOST_REQUESTS="none")
+    with pytest.raises(BadInputError, match="CHIPMILL_HOST_REQUESTS is 'none'"):
+        read_settings()
 
 
 @pytest.mark.parametrize("value", ["none", "0", "-1", "nan"])

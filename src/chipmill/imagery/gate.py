@@ -2,26 +2,32 @@
 
 GDAL follows redirects to any host and resolves names by itself; it has no setting against either. So curl is told to
 ask this listener for each connection, with the name that it wants, and :class:`Reach` decides at the connection. TLS
-stays between GDAL and the server: bytes pass unread. The listener is on the loopback, and a random password, sent with
-the name of the reach, keeps others out of it.
+stays between GDAL and the server; of plain http the ranges are compared (:mod:`.ranges`), all else passes unread. The
+listener is on the loopback, and a random password, sent with the name of the reach, keeps others out of it.
 """
 
 import contextlib
 import hmac
 import os
 import secrets
+import select
 import selectors
 import socket
 import struct
 import threading
+import time
 import urllib.request
 from collections import deque
 from typing import Final
 
+from chipmill.imagery import hosts
+from chipmill.imagery.ranges import RangeCheck, WrongRangeError
 from chipmill.imagery.reach import ForbiddenHostError, Reach
 
 _CONNECT_S: Final = 10.0
 _IDLE_S: Final = 300.0
+_QUIET_S: Final = 0.2
+_TURN_S: Final = 60.0
 _CHUNK: Final = 1 << 18
 _REFUSED, _UNREACHABLE, _DONE = 2, 4, 0
 
@@ -30,11 +36,13 @@ class Gate:
     """One listener; made on first use, once per process."""
 
     def __init__(self) -> None:
+        hosts.prepare()  # here, where its error is heard, and not in the threads that need it
         self.pid = os.getpid()
         self._password = secrets.token_hex(16)
         self._reaches: dict[str, Reach] = {}
         self._names: dict[Reach, str] = {}
         self._refusals: deque[tuple[str, str]] = deque(maxlen=64)
+        self._complaints: deque[tuple[str, float, str]] = deque(maxlen=64)
         self._lock = threading.Lock()
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
         threading.Thread(target=self._serve, name="chipmill-gate", daemon=True).start()
@@ -60,6 +68,13 @@ class Gate:
                     self._refusals.remove(one)
                     return one[1]
         return ""
+
+    def complaint(self, reach: Reach, since: float) -> str:
+        """Return why an answer to a reach was cut off since a time (of time.monotonic()); "" where none was."""
+        name = self._names.get(reach)
+        with self._lock:
+            found = [text for one, at, text in self._complaints if one == name and at >= since]
+        return found[-1] if found else ""
 
     def close(self) -> None:
         """Stop listening; what is connected stays so until it ends."""
@@ -92,9 +107,13 @@ class Gate:
             except OSError:
                 _reply(client, _UNREACHABLE)
                 return
-            with server:
+            with server, hosts.Turn(host, port) as turn:
                 _reply(client, _DONE)
-                _pump(client, server)
+                try:
+                    _pump(client, server, turn)
+                except (WrongRangeError, hosts.NoTurnError) as error:
+                    with self._lock:
+                        self._complaints.append((name, time.monotonic(), str(error)))
 
     def _greet(self, client: socket.socket) -> str:
         """Do the SOCKS5 greeting with user and password (RFC 1928, 1929); return the name of the reach."""
@@ -135,27 +154,54 @@ def _reply(client: socket.socket, code: int) -> None:
     client.sendall(bytes((5, code, 0, 1, 0, 0, 0, 0, 0, 0)))
 
 
-def _pump(one: socket.socket, other: socket.socket) -> None:
-    """Pass bytes both ways until both sides ended, one broke, or nothing came for a while."""
+def _pump(client: socket.socket, server: socket.socket, turn: hosts.Turn) -> None:
+    """Pass bytes both ways until both sides ended, one broke, or nothing came for a while.
+
+    Bytes to the server after bytes from it begin a request, which waits for its turn; the turn ends with the answer,
+    that is once the server has been quiet for a moment. GDAL gives up by its own timeouts while it waits.
+
+    Raises WrongRangeError, before it reaches the client, for an answer that is not what was asked for, and
+    NoTurnError where no turn became free.
+    """
+    last: socket.socket | None = None
     buffer = memoryview(bytearray(_CHUNK))
-    peers = {one: other, other: one}
-    for end in peers:
+    check = RangeCheck()
+    ways = {client: (server, check.sent), server: (client, check.received)}
+    for end in ways:
         end.settimeout(_IDLE_S)
     with selectors.DefaultSelector() as ready:
-        for end in peers:
+        for end in ways:
             ready.register(end, selectors.EVENT_READ)
         while ready.get_map():
-            events = ready.select(_IDLE_S)
+            answered = turn.held and last is server
+            events = ready.select(_QUIET_S if answered else _IDLE_S)
+            if not events and answered:
+                turn.give()
+                continue
             if not events:
                 return
             for key, _ in events:
-                end = one if key.fileobj is one else other
+                end = client if key.fileobj is client else server
+                other, look = ways[end]
                 count = end.recv_into(buffer)
                 if count:
-                    peers[end].sendall(buffer[:count])
+                    if end is client and last is not client:
+                        turn.give()  # others may have waited longer
+                        turn.take(_TURN_S, lambda: not _gone(client))
+                    last = end
+                    look(buffer[:count])
+                    other.sendall(buffer[:count])
                     continue
                 ready.unregister(end)
-                peers[end].shutdown(socket.SHUT_WR)
+                other.shutdown(socket.SHUT_WR)
+
+
+def _gone(client: socket.socket) -> bool:
+    """Tell whether a client hung up while its request waits: then nobody wants the answer."""
+    # A socket with a timeout waits in recv whatever its flags say, so it is asked first.
+    look = select.poll()
+    look.register(client, select.POLLIN)
+    return bool(look.poll(0)) and client.recv(1, socket.MSG_PEEK) == b""
 
 
 _gate: Gate | None = None

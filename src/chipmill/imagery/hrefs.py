@@ -13,8 +13,10 @@ from urllib.parse import parse_qsl, urlencode, urljoin, urlsplit, urlunsplit
 from chipmill.core.errors import ItemSearchError
 from chipmill.core.redact import redact, secret_parameter
 from chipmill.imagery.reach import Location, Reach, Root, auth_of, origin, reach_of
+from chipmill.imagery.stores import folder_url, is_store
 from chipmill.region.config import Region
 from chipmill.region.fields import Auth, Source
+from chipmill.region.patterns import source_file
 
 _HOST: Final = re.compile(r"[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\]")
 """Plain names and addresses: what curl and Python read alike. No percent, no wide letters, no zones."""
@@ -25,21 +27,26 @@ _NO_URL: Final = "is no URL: its host or port cannot be meant"
 
 
 def source_path(region: Region, source: Source) -> Path:
-    """Return the absolute path of a source that is a file, without ``..``, so that paths can be compared by text."""
-    return Path(os.path.normpath(region.resolve(source.catalog or source.items or "")))
+    """Return the absolute path in whose folder the hrefs of a source on disk begin, without ``..``.
+
+    That of its file, or a name in the folder of its pattern; paths can be compared by text.
+    """
+    return Path(os.path.normpath(region.resolve(source_file(source))))
 
 
 def source_root(region: Region, source: Source, auth: Auth | None = None) -> Root:
-    """Return the root of a source: the base URL of its API, or the absolute folder of its catalog file.
+    """Return the root of a source: the URL of its API or of its folder in a store, or the absolute folder of its files.
 
     ``auth`` is that of the imagery entry; its secret is read where it is sent, never before.
     """
-    if source.stac is None:
-        return Root(str(source_path(region, source).parent), Reach("", region.allow_hosts), Auth())
-    _, host, port = origin(source.stac)
+    home = source.stac or (folder_url(source.items) if source.items and is_store(source.items) else None)
     auth = auth or Auth()
-    only = (host, port) if auth.kind != "none" else None
-    return Root(source.stac, Reach(host, region.allow_hosts, only), auth)
+    if home is None:
+        folder = str(source_path(region, source).parent)
+        return Root(folder, Reach("", region.allow_hosts), auth if auth.at_assets else Auth())
+    _, host, port = origin(home)
+    only = (host, port) if auth.kind in ("header", "query") else None
+    return Root(home, Reach(host, region.allow_hosts, only), auth)
 
 
 def is_url(text: str) -> bool:
@@ -61,7 +68,7 @@ def relative_href(root: str, base: str, href: str) -> str:
     if is_url(href) or is_url(base):
         url = _unsigned(_checked_url(_joined(base, href), root), auth_of(root).name)
         return _relative_url(url, root)
-    return Path(_checked_path(root, base, href)).relative_to(root).as_posix()
+    return _as_path(Path(_checked_path(root, base, href)).relative_to(root).as_posix())
 
 
 def resolve_href(root: str, href: str) -> Location:
@@ -127,7 +134,12 @@ def _relative_url(url: str, root: str) -> str:
         return url
     folder = base.path.rstrip("/") + "/"
     path = one.path.removeprefix(folder) if one.path.startswith(folder) else one.path
-    return urlunsplit(("", "", path, one.query, ""))
+    return _as_path(urlunsplit(("", "", path, one.query, "")))
+
+
+def _as_path(href: str) -> str:
+    """Return a relative href that is none of a scheme, also where its first name holds a colon (RFC 3986, 4.2)."""
+    return f"./{href}" if ":" in href.partition("/")[0] else href
 
 
 def _unsigned(url: str, own: str | None) -> str:

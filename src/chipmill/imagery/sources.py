@@ -8,6 +8,7 @@ error, never a zero: transient where trying again may help, permanent where it c
 import contextlib
 import math
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -25,6 +26,8 @@ from chipmill.imagery.auth import header, reach_for, with_query
 from chipmill.imagery.gate import gate, proxied
 from chipmill.imagery.hrefs import is_url
 from chipmill.imagery.items import Asset
+from chipmill.imagery.reach import Reach
+from chipmill.imagery.signing import forget, login, reach_signed, sign, signed
 
 DRIVERS: Final = ("GTiff", "JP2OpenJPEG")
 GDAL_OPTIONS: dict[str, Any] = {
@@ -40,10 +43,14 @@ GDAL_OPTIONS: dict[str, Any] = {
     "GDAL_HTTP_RETRY_DELAY": "0.5",
     "GDAL_HTTP_MERGE_CONSECUTIVE_RANGES": "YES",
     "GDAL_INGESTED_BYTES_AT_OPEN": "32768",  # one request gets the whole header of a COG
-    "GDAL_CACHEMAX": 256
-    << 20,  # bytes here, unlike in the environment; not 5 % of a machine that others share
+    # Bytes here, unlike in the environment. Each block is read once: more would only fill memory.
+    "GDAL_CACHEMAX": 64 << 20,
 }
-"""The settings of every open; a test may shorten the waits."""
+"""The settings of every open; a test may shorten the waits.
+
+One request with all its tries is over after GDAL_HTTP_TIMEOUT x (1 + GDAL_HTTP_MAX_RETRY) seconds and the waits between
+them: whatever a server does, an answer that drips included.
+"""
 
 _STATUS: Final = re.compile(r"HTTP (?:response|error) code ?:? ?(\d{3})", re.IGNORECASE)
 _PASSING: Final = frozenset({408, 425, 429})
@@ -89,12 +96,12 @@ def _request(location: str) -> tuple[str, dict[str, Any]]:
                 f"{location} does not exist: put it back, or take its item out of the catalog"
             )
         return location, options
-    name = f"/vsicurl/{with_query(location, location)}"
+    name = f"/vsicurl/{sign(location) if signed(location) else with_query(location, location)}"
     if location in _failed:
         options["CPL_VSIL_CURL_NON_CACHED"] = name
-    asked = header(location, location)
+    asked = header(location, location) or login(location)
     if not proxied(location):
-        options |= gate().options(reach_for(location, location))
+        options |= gate().options(_reach(location))
     elif asked:
         raise AssetReadError(
             f"{redact(location)} lies behind a proxy, through which a header may be led to another host: "
@@ -105,6 +112,11 @@ def _request(location: str) -> tuple[str, dict[str, Any]]:
             f"{asked[0]}: {asked[1]}\r\n"  # the end tells GDAL that commas are text
         )
     return name, options
+
+
+def _reach(location: str) -> Reach:
+    """Return where a read of a location may be led: with a secret or a signature to its own host alone."""
+    return reach_signed(location) if signed(location) else reach_for(location, location)
 
 
 def _driver(location: str, drivers: tuple[str, ...]) -> str:
@@ -121,17 +133,22 @@ def _driver(location: str, drivers: tuple[str, ...]) -> str:
 @contextlib.contextmanager
 def reading(location: str) -> Iterator[None]:
     """Turn rasterio's errors inside the block into ours, with the location in the text and no signature."""
+    begun = time.monotonic()
     try:
         yield
     except (RasterioError, CPLE_BaseError, NotGeoreferencedWarning) as error:
         text = _whole_text(error)
         if is_url(location):
             _failed.add(location)
-            if why := gate().refusal(reach_for(location, location)):
+            if why := gate().refusal(_reach(location)):
                 raise AssetReadError(
                     f"{redact(location)} is not read: it leads to a host that its catalog may not name: {why}"
                 ) from error
-            if _may_pass(text):
+            if wrong := gate().complaint(_reach(location), begun):
+                text = f"{wrong}; {text}"
+            if _may_pass(text, signed(location)):
+                if not _codes(text) - {403}:
+                    forget(location)  # inside a file GDAL does not say what the status was
                 raise TransientReadError(
                     f"{redact(location)} could not be read now ({redact(text)}): run it again, "
                     "and if it stays so look at the server"
@@ -142,10 +159,17 @@ def reading(location: str) -> Iterator[None]:
         ) from error
 
 
-def _may_pass(text: str) -> bool:
-    """Over HTTP a cut body, a timeout and a broken file look alike; only a status of 4xx says that it will not pass."""
-    codes = {int(code) for code in _STATUS.findall(text)}
-    return not any(400 <= code < 500 for code in codes - _PASSING)
+def _may_pass(text: str, signature: bool) -> bool:
+    """Over HTTP a cut body, a timeout and a broken file look alike; only a status of 4xx says that it will not pass.
+
+    A signature that is no longer taken is answered by 403; the next one will be.
+    """
+    passing = _PASSING | {403} if signature else _PASSING
+    return not any(400 <= code < 500 for code in _codes(text) - passing)
+
+
+def _codes(text: str) -> set[int]:
+    return {int(code) for code in _STATUS.findall(text)}
 
 
 def _whole_text(error: BaseException) -> str:

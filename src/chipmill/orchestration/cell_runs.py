@@ -10,6 +10,7 @@ from uuid import UUID
 from chipmill.core.errors import ServerError
 from chipmill.core.holder import killed_holder
 from chipmill.core.redact import install, redact
+from chipmill.core.state import make_state_dir
 from chipmill.core.store import lock
 from chipmill.imagery.canary import require_safe_gdal
 from chipmill.orchestration.backfill import Backfill
@@ -18,7 +19,7 @@ from chipmill.orchestration.choosing import CellRun, State
 from chipmill.orchestration.grid_of_cells import Cell, Grid
 from chipmill.orchestration.lost_runs import crash_unfinished
 from chipmill.orchestration.records import hearing_cancel
-from chipmill.orchestration.settings import make_state_dir, read_settings
+from chipmill.orchestration.settings import read_settings
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient

@@ -19,8 +19,10 @@ from distributed.system import MEMORY_LIMIT
 from prefect_dask.task_runners import DaskTaskRunner
 
 from chipmill.core.errors import ServerError
+from chipmill.core.state import make_state_dir
+from chipmill.imagery.blocks import THREADS_ENV, threads
 from chipmill.orchestration.records import close_records, for_the_screen
-from chipmill.orchestration.settings import Settings, make_state_dir, read_settings
+from chipmill.orchestration.settings import Settings, read_settings
 
 DASK_CONFIG: Final[dict[str, Any]] = {
     # With the default of 15 s a worker that is still importing after a crash is given up for good, and the run hangs.
@@ -91,6 +93,9 @@ def local_options(settings: Settings) -> dict[str, Any]:
     return {
         "n_workers": settings.workers,
         "threads_per_worker": 1,
+        "env": {
+            THREADS_ENV: str(threads(settings.workers))
+        },  # with which a worker reads; its unit stays one task
         "processes": True,
         "host": "127.0.0.1",
         "dashboard_address": "127.0.0.1:0",  # None would open port 8787 on every interface

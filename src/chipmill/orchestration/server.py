@@ -22,11 +22,12 @@ from typing import Final
 
 from chipmill.core.errors import BadInputError, LockedError, ServerError
 from chipmill.core.redact import redact
+from chipmill.core.state import make_state_dir
 from chipmill.core.store import lock
 from chipmill.orchestration.beacon import Beacon, read_beacon
 from chipmill.orchestration.child import Child
 from chipmill.orchestration.records import crash_left_overs, send_out, wait_for_records
-from chipmill.orchestration.settings import make_state_dir, read_settings
+from chipmill.orchestration.settings import read_settings
 
 _SERVER: Final = "chipmill.orchestration.server_child"
 _MAX_SERVERS: Final = 64

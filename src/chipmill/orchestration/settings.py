@@ -5,6 +5,8 @@ CHIPMILL_DASK_ADDRESS     an existing Dask scheduler; without it a run starts it
 CHIPMILL_DASK_INSECURE    1 permits a scheduler on another machine without tls, on a network that is yours
 CHIPMILL_WORKERS          processes of the local cluster (default: the cores of this machine)
 CHIPMILL_WORKER_MEMORY    memory of one of them, as "4GiB" (default: an equal share of four fifths of the memory)
+CHIPMILL_THREADS          threads that each process reads imagery with (default: the cores divided by the processes)
+CHIPMILL_HOST_REQUESTS    requests under way at one host at a time, over all processes of this machine (default 16)
 CHIPMILL_GPU_DEPLOYMENT   the deployment that refresh-region hands training to, as train-model/cell (default: it trains itself)
 CHIPMILL_SERVER_TIMEOUT_S seconds that our own workflow server may take to start (default 180)
 CHIPMILL_RETRY_WAIT_S     seconds before the first further round of failed reads; the second waits four times as long
@@ -17,7 +19,9 @@ import os
 from pathlib import Path
 from typing import Final
 
-from chipmill.core.errors import BadInputError, ServerError
+from chipmill.core.errors import BadInputError
+from chipmill.core.state import state_dir
+from chipmill.imagery.hosts import requests_per_host
 
 _LOCAL_TLS: Final = "tls://"
 _LOOPBACK: Final = ("tcp://127.", "tcp://localhost:", "tcp://[::1]:", "inproc://")
@@ -33,6 +37,8 @@ class Settings:
     workers: int
     worker_memory: str | None
     """As Dask reads it ("4GiB"); None = an equal share of four fifths of the machine."""
+    host_requests: int
+    """Under way at one host at a time; checked here so that a run is refused at once, used where reads connect."""
     server_timeout_s: float
     retry_wait_s: float
     backfill_poll_s: float
@@ -43,40 +49,17 @@ class Settings:
 def read_settings() -> Settings:
     """Read the environment; raises BadInputError that names the variable with a value that cannot be meant."""
     return Settings(
-        state_dir=_state_dir(),
+        state_dir=state_dir(),
         api_url=os.environ.get("PREFECT_API_URL") or None,
         dask_address=_dask_address(),
         workers=int(_number("CHIPMILL_WORKERS", float(_cores()), least=1.0)),
         worker_memory=os.environ.get("CHIPMILL_WORKER_MEMORY") or None,
+        host_requests=requests_per_host(),
         server_timeout_s=_number("CHIPMILL_SERVER_TIMEOUT_S", 180.0, least=1.0),
         retry_wait_s=_number("CHIPMILL_RETRY_WAIT_S", 15.0, least=0.0),
         backfill_poll_s=_number("CHIPMILL_BACKFILL_POLL_S", 15.0, least=0.1),
         gpu_deployment=os.environ.get("CHIPMILL_GPU_DEPLOYMENT") or None,
     )
-
-
-def make_state_dir(path: Path) -> Path:
-    """Make a directory that only this user can read (it holds databases and logs) and return it.
-
-    Raises ServerError where that is impossible.
-    """
-    try:
-        path.mkdir(parents=True, exist_ok=True, mode=0o700)
-        path.chmod(0o700)
-    except OSError as error:
-        raise ServerError(
-            f"the state directory {path} cannot be made ({error.strerror}): set CHIPMILL_STATE_DIR to a local folder "
-            "of yours"
-        ) from error
-    return path
-
-
-def _state_dir() -> Path:
-    named = os.environ.get("CHIPMILL_STATE_DIR")
-    if named:
-        return Path(named).expanduser().absolute()
-    base = os.environ.get("XDG_STATE_HOME")
-    return (Path(base) if base else Path.home() / ".local" / "state") / "chipmill"
 
 
 def _dask_address() -> str | None:

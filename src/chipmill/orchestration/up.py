@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from chipmill.core.errors import BadInputError, ServerError
+from chipmill.core.state import make_state_dir
 from chipmill.orchestration.beacon import Beacon, hold_beacon, light
 from chipmill.orchestration.child import Child
 from chipmill.orchestration.deployments import POOLS, deploy, find_deployments, load_deployments, make_pools
@@ -25,7 +26,7 @@ from chipmill.orchestration.server import (
     own_server,
     require_answer,
 )
-from chipmill.orchestration.settings import Settings, make_state_dir, read_settings
+from chipmill.orchestration.settings import Settings, read_settings
 
 USER: Final = "chipmill"
 _ROOTS: Final = "CHIPMILL_ROOTS"

@@ -35,7 +35,7 @@ def test_the_version_in_force_stays_readable_whichever_call_fails(code, first, b
 
     share_out(job, range(1 if NIGHTLY else first, events + 1, STEP))
     failed = [told for told in outcomes.values() if told["error"]]
-    # a disk that stays full lets no run end; one failing call may hit what is tried again at once
-    assert len(failed) >= 0.9 * len(outcomes)
+    # a disk that stays full lets no run end; one failing call may hit what is tried again at once, or only cleans up
+    assert len(failed) >= (0.9 if code == "ENOSPC" else 0.8) * len(outcomes)
     if code == "ENOSPC":
         assert [told for told in failed if not FULL.search(told["message"])] == []
