@@ -2,13 +2,20 @@
 
 import numpy as np
 import pytest
+import rasterio
+import rasterio.warp
+import shapely
+from affine import Affine
+from benchmarks.counting import Decodes
 from tests import imagery_world as iw
 
 from chipmill.core.errors import TilesFailedError
 from chipmill.core.tables import RANKING, read_table
 from chipmill.imagery import evidence
+from chipmill.imagery.catalog import load_items, search_items, tile_area
 from chipmill.imagery.evidence import Candidate
-from chipmill.imagery.ranking import clear_level, rank
+from chipmill.imagery.ranking import TileItems, clear_level, rank
+from chipmill.imagery.reading import Grid
 from chipmill.region.imagery import Clear
 
 
@@ -175,38 +182,151 @@ def test_without_a_mask_cloud_cover_is_believed_as_far_as_the_scene_reaches(tmp_
     assert (third["clear_fraction"], third["evidence"], third["chosen"]) == (None, "none", False)
 
 
-def test_a_large_tile_is_measured_in_the_overview(tmp_path, monkeypatch):
+@pytest.fixture
+def decodes(monkeypatch):
+    """Every block of a mask that the ranking decodes, and every file that it opens."""
+    seen = Decodes()
+    monkeypatch.setattr(evidence, "open_asset", seen.watch(evidence.open_asset))
+    return seen
+
+
+def test_a_large_tile_is_measured_in_the_overview(tmp_path, monkeypatch, decodes):
     archive = iw.Archive(tmp_path / "archive")
     checkered = mask(cloud_rows=32)
     archive.scene("2019-02-01", pixels(), checkered)
     iw.save(archive.folder / "s2019-02-01" / "scl.tif", checkered, nodata=iw.EMPTY, overviews=(2, 4))
     monkeypatch.setattr(evidence, "ENOUGH_PX", 16)
-    opened = []
-    real = evidence.open_band
-
-    def spy(asset, location, grid, **more):
-        opened.append((grid.width, more.get("overview")))
-        return real(asset, location, grid, **more)
-
-    monkeypatch.setattr(evidence, "open_band", spy)
     _, rows, *_ = iw.run(config(tmp_path, archive, imagery={"clear": {"floor": 0.0}}))
-    assert opened == [(16, 1)]  # the overview of factor 4, once
+    assert {block[1] for block in decodes.blocks} == {1}  # the overview of factor 4, not the file
+    assert set(decodes.blocks.values()) == {1}
     assert rows[0]["clear_fraction"] == pytest.approx(0.5, abs=0.05)
 
 
-def test_each_mask_is_read_once_per_tile_though_slots_overlap(tmp_path, monkeypatch):
+def coarse(name, by, overviews=()):
+    """A mask of pixels ``by`` times as large: the upper half is cloud."""
+    side = iw.SIDE // by
+    made = np.full((side, side), iw.CLEAR, np.uint8)
+    made[: side // 2] = iw.CLOUD
+    iw.save(name, made, nodata=iw.EMPTY, place=iw.transform() @ Affine.scale(by), overviews=overviews)
+
+
+@pytest.mark.parametrize(
+    ("by", "overviews", "level", "blocks"),
+    [
+        (1, (), None, 16),  # no overview: the file, thinned out
+        (1, (2,), 0, 1),  # an overview has blocks of its own size
+        (1, (2, 4, 8), 1, 1),  # the coarsest that still holds as much as is counted
+        (2, (), None, 4),  # as fine as half of what is counted
+        (2, (2, 4), 0, 1),
+        (4, (), None, 1),  # the file itself is what is wanted
+        (4, (2, 4), None, 1),  # and its overviews are too coarse
+        (8, (2,), None, 1),  # coarser than what is counted
+    ],
+)
+def test_the_level_is_the_coarsest_that_is_fine_enough(
+    tmp_path, monkeypatch, decodes, by, overviews, level, blocks
+):
+    archive = iw.Archive(tmp_path / "archive")
+    archive.scene("2019-02-01", pixels(), mask())
+    coarse(archive.folder / "s2019-02-01" / "scl.tif", by, overviews)
+    monkeypatch.setattr(evidence, "ENOUGH_PX", 16)  # 64 px are counted as 16
+    _, rows, *_ = iw.run(config(tmp_path, archive, imagery={"clear": {"floor": 0.0}}))
+    assert {block[1] for block in decodes.blocks} == {level}
+    assert (len(decodes.blocks), set(decodes.blocks.values())) == (blocks, {1})
+    assert rows[0]["clear_fraction"] == pytest.approx(0.5, abs=0.05)
+    assert len(decodes.opened) == (1 if level is None else 2)
+
+
+@pytest.mark.parametrize("shift_px", [0.0, 0.4, 7.0, -29.5, 200.0])
+def test_a_mask_on_a_shifted_grid_counts_where_it_lies(tmp_path, decodes, shift_px):
+    archive = iw.Archive(tmp_path / "archive")
+    archive.scene("2019-02-01", pixels(), mask())
+    made = np.full((iw.SIDE, iw.SIDE), iw.CLEAR, np.uint8)
+    place = iw.transform() @ Affine.translation(shift_px, 0)
+    iw.save(archive.folder / "s2019-02-01" / "scl.tif", made, nodata=iw.EMPTY, place=place)
+    _, rows, *_ = iw.run(config(tmp_path, archive, imagery={"clear": {"floor": 0.0}}))
+    # Of the 60 columns from 2 to 61 that are counted, those whose centre lies in the file.
+    seen = np.count_nonzero(
+        (np.arange(2, 62) + 0.5 >= shift_px) & (np.arange(2, 62) + 0.5 < shift_px + iw.SIDE)
+    )
+    assert rows[0]["coverage_fraction"] == pytest.approx(seen / 60, abs=0.01)
+    assert set(decodes.blocks.values()) <= {1}
+
+
+def test_a_mask_of_another_zone_counts_where_it_lies(tmp_path):
+    archive = iw.Archive(tmp_path / "archive")
+    archive.scene("2019-02-01", pixels(), mask())
+    west, south, east, north = iw.LATTICE.footprint(iw.PLACE).bounds
+    place, side = rasterio.transform.from_bounds(west, south, east, north, 90, 90), 90
+    made = np.full((side, side), iw.CLEAR, np.uint8)
+    made[: side // 2] = iw.CLOUD
+    iw.save(archive.folder / "s2019-02-01" / "scl.tif", made, nodata=iw.EMPTY, crs="EPSG:4326", place=place)
+    _, rows, *_ = iw.run(config(tmp_path, archive, imagery={"clear": {"floor": 0.0}}))
+    assert rows[0]["clear_fraction"] == pytest.approx(0.5, abs=0.03)
+    assert rows[0]["coverage_fraction"] == pytest.approx(1.0, abs=0.03)
+
+
+@pytest.mark.parametrize("factor", [1, 2, 4])
+@pytest.mark.parametrize(
+    ("pixel_m", "shift_m"), [(10, 0), (10, 3), (20, -130), (60, 44), (7, 101), (10, -333)]
+)
+def test_a_mask_is_sampled_as_rasterio_resamples_by_the_nearest_pixel(
+    tmp_path, decodes, factor, pixel_m, shift_m
+):
+    rng = np.random.default_rng(pixel_m)
+    classes = rng.choice(np.array([iw.EMPTY, iw.CLEAR, iw.CLOUD], np.uint8), (75, 90))
+    place = iw.transform() @ Affine.translation(shift_m / 10, -shift_m / 10) @ Affine.scale(pixel_m / 10)
+    path = iw.save(tmp_path / "scl.tif", classes, nodata=iw.EMPTY, place=place)
+    grid = Grid("EPSG:32633", iw.transform(), iw.SIDE, iw.SIDE).coarsened(factor)
+    found = np.zeros((grid.height, grid.width), np.uint8)
+    for where, values, valid in evidence.read_parts(iw.asset(), str(path), grid):
+        found[where] = np.where(valid, values, iw.EMPTY)
+    expected = np.zeros_like(found)
+    rasterio.warp.reproject(
+        classes, expected, src_transform=place, src_crs=grid.crs, src_nodata=iw.EMPTY,
+        dst_transform=grid.transform, dst_crs=grid.crs, dst_nodata=iw.EMPTY,
+        resampling=rasterio.enums.Resampling.nearest,
+    )  # fmt: skip
+    np.testing.assert_array_equal(found, expected)
+    assert set(decodes.blocks.values()) <= {1}
+
+
+def test_each_mask_block_is_decoded_once_per_tile_though_slots_overlap(tmp_path, decodes):
     archive = iw.Archive(tmp_path / "archive")
     archive.scene("2019-02-01", pixels(), mask())
     slots = [{"name": name, "start": "2019-01-01", "end": "2019-07-01"} for name in ("a", "b")]
-    calls = []
-    real = evidence.open_band
-    monkeypatch.setattr(
-        evidence, "open_band", lambda *args, **more: (calls.append(1), real(*args, **more))[1]
-    )
     _, rows, *_ = iw.run(
         config(tmp_path, archive, time={"range": ("2019-01-01", "2020-01-01"), "slots": {"list": slots}})
     )
-    assert (len(rows), len(calls)) == (2, 1)
+    assert (len(rows), len(decodes.opened)) == (2, 1)
+    assert (len(decodes.blocks), set(decodes.blocks.values())) == (16, {1})  # 64 px in blocks of 16
+
+
+def test_what_a_tile_answers_for_is_drawn_once_for_all_its_acquisitions(tmp_path, monkeypatch):
+    archive = iw.Archive(tmp_path / "archive")
+    for day in range(1, 6):
+        archive.scene(f"2019-02-0{day}", pixels(), mask())
+    drawn = []
+    real = evidence.cover_mask
+    monkeypatch.setattr(evidence, "cover_mask", lambda tile: (drawn.append(tile.tile_id), real(tile))[1])
+    _, rows, *_ = iw.run(config(tmp_path, archive))
+    assert (len(rows), len(drawn)) == (5, 1)
+
+
+def test_items_are_found_by_place_in_their_order(tmp_path):
+    archive = iw.Archive(tmp_path / "archive")
+    for day, columns in ((1, 0), (2, 500), (3, -40), (4, 64.5)):
+        archive.scene(
+            f"2019-02-0{day}", pixels(), mask(), place=iw.transform() @ Affine.translation(columns, 0)
+        )
+    region = config(tmp_path, archive)
+    made = iw.plan(region)
+    items = load_items(search_items(made))
+    tile = made.tiles()[0]
+    found = [item.item_id for item in TileItems(made, items).meeting(tile, region.imagery[0])]
+    shape = tile_area(tile)
+    assert found == [item.item_id for item in items if shape.intersects(shapely.from_wkb(item.geometry_wkb))]
+    assert found == ["s2019-02-01", "s2019-02-03"]
 
 
 def test_an_unreadable_mask_fails_the_tile_and_names_the_command(tmp_path):

@@ -5,6 +5,7 @@ The rules are in :func:`rank`, a pure function; :mod:`.evidence` measures. Every
 
 import datetime as dt
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
 from itertools import groupby
 from typing import Any, Final
 
@@ -15,16 +16,17 @@ from chipmill.core.tables import RANKING, write_table
 from chipmill.core.units import Batch, BatchResult, UnitResult, settle, unit_table, work_batch
 from chipmill.imagery.canary import require_safe_gdal
 from chipmill.imagery.catalog import load_items, tile_area
-from chipmill.imagery.evidence import Candidate, assess
+from chipmill.imagery.evidence import Candidate, Ground, assess
 from chipmill.imagery.hrefs import source_root
 from chipmill.imagery.items import Item, ItemsRef, RankingRef, acquisitions
+from chipmill.imagery.nearest import refusal
 from chipmill.region.imagery import Clear, Imagery
 from chipmill.region.plan import Plan
 from chipmill.region.slots import Slot
 from chipmill.region.tiles import Tile
 
 STAGE: Final = "rank_items"
-STAGE_VERSION: Final = 1
+STAGE_VERSION: Final = 2
 CHOSEN: Final = "chosen"
 _EVIDENCE: Final = ("mask", "cloud_cover", "none")
 """Best first; fractions of different evidence are never compared."""
@@ -94,25 +96,29 @@ class TileItems:
         import shapely
 
         self._plan = plan
-        self._items = {
-            imagery.name: [item for item in items if item.imagery == imagery.name]
-            for imagery in plan.region.imagery
+        self._items: dict[str, list[Item]] = {imagery.name: [] for imagery in plan.region.imagery}
+        for item in items:
+            self._items[item.imagery].append(item)
+        self._trees = {
+            name: shapely.STRtree([shapely.from_wkb(item.geometry_wkb) for item in found])
+            for name, found in self._items.items()
         }
-        self._shapes = {
-            (item.imagery, item.collection, item.item_id): shapely.from_wkb(item.geometry_wkb)
-            for item in items
-        }
+        # What a ranking depends on of an item is put together once, not once per tile that it meets.
+        self._stamp = cache(lambda name, place: fingerprint(_identity(self._items[name][place])))
 
     def meeting(self, tile: Tile, imagery: Imagery) -> tuple[Item, ...]:
         """Return the items of an imagery entry whose footprint meets the tile, in order."""
-        import shapely
+        return tuple(self._items[imagery.name][place] for place in self._places(tile, imagery))
 
-        area = tile_area(tile)
-        shapely.prepare(area)
-        return tuple(item for item in self._items[imagery.name] if area.intersects(self._shape(item)))
-
-    def _shape(self, item: Item) -> Any:
-        return self._shapes[item.imagery, item.collection, item.item_id]
+    def _places(self, tile: Tile, imagery: Imagery) -> list[int]:
+        items = self._items[imagery.name]
+        found = self._trees[imagery.name].query(tile_area(tile), predicate="intersects")
+        # An item that label items name as their source is for their tiles alone.
+        return [
+            place
+            for place in sorted(found.tolist())
+            if tile.tile_id in (items[place].tiles or (tile.tile_id,))
+        ]
 
     def fingerprint(self, tile: Tile) -> str:
         """Return what the ranking of a tile depends on."""
@@ -122,7 +128,8 @@ class TileItems:
                 imagery.name,
                 imagery.mask,
                 imagery.clear,
-                [_identity(one) for one in self.meeting(tile, imagery)],
+                [self._stamp(imagery.name, place) for place in self._places(tile, imagery)],
+                *([imagery.nearest.min_date, imagery.nearest.max_date] if imagery.nearest else ()),
             ]
             for imagery in region.imagery
         ]
@@ -148,6 +155,7 @@ def rank_items(plan: Plan, items: ItemsRef, batch: Batch) -> BatchResult:
 
 def tile_rows(plan: Plan, tile: Tile, index: TileItems) -> Iterator[dict[str, Any]]:
     """Yield the rows of ranking.parquet of a tile: by imagery, slot and rank, then the items that cannot be used."""
+    ground = Ground(tile)
     for imagery in plan.region.imagery:
         root = source_root(plan.region, imagery.source, imagery.auth)
         known: dict[tuple[str, tuple[str, ...]], Candidate] = {}
@@ -155,21 +163,30 @@ def tile_rows(plan: Plan, tile: Tile, index: TileItems) -> Iterator[dict[str, An
         for slot in plan.slots(tile):
             inside = [item for item in met if slot.time.holds(item.datetime)]
             candidates: list[Candidate] = []
+            refused: list[tuple[Candidate, str]] = []
             for one in acquisitions(item for item in inside if not item.problem):
+                if why := refusal(imagery.nearest, one.datetime):
+                    refused.append(
+                        (_unseen(one.acquisition_id, one.datetime, one.item_ids, one.cloud_cover_pct), why)
+                    )
+                    continue
                 key = (one.acquisition_id, one.item_ids)
                 # Slots may overlap; a mask is read once per tile all the same.
                 if key not in known:
-                    known[key] = assess(one, tile, imagery.mask, root)
+                    known[key] = assess(one, ground, imagery.mask, root)
                 candidates.append(known[key])
             for place, (candidate, chosen, reason) in enumerate(rank(candidates, imagery.clear), 1):
                 yield _row(tile, imagery, slot, candidate, place, chosen, reason)
             for item in (item for item in inside if item.problem):
-                yield _row(tile, imagery, slot, _unusable(item), None, False, item.problem)
+                unseen = _unseen(item.acquisition_id, item.datetime, (item.item_id,), item.cloud_cover_pct)
+                refused.append((unseen, item.problem))
+            for unseen, why in refused:
+                yield _row(tile, imagery, slot, unseen, None, False, why)
 
 
-def _unusable(item: Item) -> Candidate:
-    ids = (item.item_id,)
-    return Candidate(item.acquisition_id, item.datetime, ids, None, 0.0, item.cloud_cover_pct, "none")
+def _unseen(name: str, when: dt.datetime, item_ids: tuple[str, ...], cover_pct: float | None) -> Candidate:
+    """Return a candidate that is refused before its mask is looked at."""
+    return Candidate(name, when, item_ids, None, 0.0, cover_pct, "none")
 
 
 def _row(
