@@ -6,6 +6,7 @@ import re
 import pyarrow.compute as pc
 import pytest
 
+from chipmill.cli.checks import draw_report
 from chipmill.core.paths import VersionDir
 from chipmill.core.tables import CHIPS, RANKING, read_table
 from chipmill.dataset.manifest import load_manifest
@@ -65,6 +66,27 @@ def test_every_used_acquisition_of_the_first_tiles_is_shown_with_its_date(pages,
     assert set(used) <= {day for day, fate in shown if fate == "used"}
     assert {fate for _, fate in shown} == {"used", "not used"}
     assert pages["dataset"].read_text().count("and its mask") == len(shown)
+
+
+class View:
+    """A terminal that keeps nothing."""
+
+    def say(self, *_):
+        pass
+
+    result = say
+
+
+@pytest.mark.parametrize(("named", "shown"), [("region.yaml", True), ("version", False)])
+def test_the_archive_is_read_for_who_names_the_region_file_and_for_nobody_else(
+    dataset, tmp_path, named, shown
+):
+    """A version may come from a stranger: its copy of the region must not make this machine read or ask anything."""
+    path = dataset if named == "version" else dataset.parents[5] / "region.yaml"
+    draw_report(View(), path, tmp_path / "page.html", ())
+    page = text(tmp_path / "page.html")
+    assert ("The archive is read only where the region file is at hand" not in page) == shown
+    assert bool(re.search(r"rank 1, [^;]+; used", page)) == shown
 
 
 def test_the_page_is_the_same_on_every_run_and_leaves_the_version_alone(pages, dataset, archive, tmp_path):

@@ -17,6 +17,7 @@ from chipmill.region.load import load_region
 
 COMMANDS = (
     "init",
+    "index",
     "plan",
     "run",
     "build",
