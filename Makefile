@@ -7,14 +7,6 @@ BIN := .venv/bin
 SIZE ?= medium
 LIMIT := $(firstword $(shell command -v timeout gtimeout))
 
-# $(call tier,<name>,<budget in seconds>,<folders>,<options>): the tests of those folders that exist, stopped at twice
-# the budget, with the ten slowest at the end
-define tier
-@set -e; dirs=; for dir in $(3); do [ ! -d "$$dir" ] || dirs="$$dirs $$dir"; done; [ -n "$$dirs" ] || exit 0; \
-echo "== $(1): budget $(2) s"; \
-$(call limit,$(2)) $(BIN)/python -m pytest --durations=10 $(4) $$dirs
-endef
-
 # $(call limit,<budget in seconds>): twice that, then exit 124; a nightly run has twenty times the counts
 limit = $(if $(LIMIT),$(LIMIT) --verbose --kill-after=10 $$(( 2 * $(1) * $(SCALE) )))
 SCALE := $(if $(filter nightly,$(CHIPMILL_PROFILE)),20,1)
@@ -28,17 +20,27 @@ setup:
 demo: setup  ## a simulated region from archive to map and report; SIZE=small|medium|large
 	@$(BIN)/chipmill demo --size $(SIZE)
 
+# Tier = its budget in seconds on a quiet machine of two cores, its folders, options of pytest. Two tiers run at a time:
+# most wait for processes that they started. Long ones come first.
+tier-unit := 80 tests/unit tests/properties --numprocesses=2 --dist=loadfile
+tier-services := 480 tests/services tests/ui
+tier-e2e := 240 tests/e2e
+tier-faults-flow := 240 tests/faults/flow
+tier-flows := 150 tests/tasks tests/flows
+tier-learning := 120 tests/learning
+tier-oracle := 100 tests/oracle
+tier-faults-store := 80 tests/faults/store
+tier-faults-http := 80 tests/faults/http
+tier-examples := 40 tests/examples
+TIERS := unit services e2e faults-flow flows learning oracle faults-store faults-http examples
+
 test: setup lint  ## every test, tier by tier, each within its time
-	$(call tier,unit and properties,80,tests/unit tests/properties,--numprocesses=2 --dist=loadfile)
-	$(call tier,oracle and real data,50,tests/oracle)
-	$(call tier,examples,30,tests/examples)
-	$(call tier,tasks and flows,120,tests/tasks tests/flows)
-	$(call tier,faults: http,40,tests/faults/http)
-	$(call tier,faults: store,60,tests/faults/store)
-	$(call tier,faults: flow,240,tests/faults/flow)
-	$(call tier,learning,120,tests/learning)
-	$(call tier,services and ui,300,tests/services tests/ui)
-	$(call tier,end to end,200,tests/e2e)
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target $(TIERS:%=test-%)
+
+# test-<tier>: its tests, stopped at twice the budget, with the ten slowest at the end
+test-%: setup
+	@set -- $(tier-$*); budget=$$1; shift; echo "== $*: budget $$budget s"; \
+	$(call limit,$$budget) $(BIN)/python -m pytest --durations=10 "$$@"
 
 nightly:  ## the same tests with larger counts
 	@CHIPMILL_PROFILE=nightly $(MAKE) --no-print-directory test

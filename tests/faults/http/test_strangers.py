@@ -113,8 +113,9 @@ def test_no_proxy_of_the_environment_does_not_lead_around_the_gate(server, monke
 def test_a_secret_is_sent_to_its_origin(server, headers, kind):
     auth = Auth(kind=kind, name="X-Key", env="CHIPMILL_SECRET_CANARY")
     assert first_pixels(located(server, "a.tif", auth=auth)) == [0, 1, 2]
-    assert headers
-    for path, sent in headers:
+    own = [(path, sent) for path, sent in headers if sent["Host"] == server.url.rpartition("/")[2]]
+    assert own
+    for path, sent in own:
         assert (sent.get("X-Key") == CANARY) is (kind == "header")
         assert ("X-Key=canary-7f3a%2Cwith%20comma" in path) is (kind == "query")
 
