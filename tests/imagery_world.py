@@ -13,8 +13,9 @@ from affine import Affine
 from chipmill.core.tables import RANKING, read_table
 from chipmill.core.units import freeze_batches, load_batches
 from chipmill.imagery.catalog import search_items
-from chipmill.imagery.composite import composite_path, composite_tiles
+from chipmill.imagery.composite import composite_tiles
 from chipmill.imagery.items import Asset
+from chipmill.imagery.orders import composite_path
 from chipmill.imagery.ranking import close_ranking, rank_items
 from chipmill.region.aoi import read_aoi
 from chipmill.region.config import Region

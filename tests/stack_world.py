@@ -14,9 +14,9 @@ from chipmill.core.units import freeze_batches, load_batches
 from chipmill.dataset.labels import grid_layers
 from chipmill.dataset.rasters import crs_of, write_layer
 from chipmill.dataset.stack import StackRef, build_stacks
-from chipmill.imagery.composite import composite_path
 from chipmill.imagery.freeze import write_items
 from chipmill.imagery.items import Asset, Item, RankingRef
+from chipmill.imagery.orders import composite_path
 from chipmill.region.aoi import read_aoi
 from chipmill.region.config import Region
 from chipmill.region.grid import Lattice, Window, lattice_of

@@ -15,7 +15,8 @@ from tests.fault_archive import serve
 
 from chipmill.core import tiff
 from chipmill.core.store import read_sidecar, sha256_file
-from chipmill.imagery import composite, strips
+from chipmill.core.tables import RANKING, read_table
+from chipmill.imagery import composite, orders, reader_pool, strips
 from chipmill.imagery.masks import dilate
 
 DATES = ("2019-02-01", "2019-03-01", "2019-04-01", "2019-05-01")
@@ -299,15 +300,33 @@ def test_reader_pool_reopens_what_it_closed(tmp_path, archive, monkeypatch):
     *_, path, _ = iw.run(config(tmp_path, archive))
     digest = sha256_file(path)
     path.unlink()
-    monkeypatch.setattr(composite, "ReaderPool", lambda: strips.ReaderPool(limit=2))
+    monkeypatch.setattr(strips, "ReaderPool", lambda: reader_pool.ReaderPool(limit=2))
     *_, again, _ = iw.run(config(tmp_path, archive))
     assert sha256_file(again) == digest
+
+
+def test_items_are_read_once_for_all_composites_and_no_others(tmp_path, archive, monkeypatch):
+    made, *_ = iw.run(config(tmp_path, archive, clear={"threshold": 0.75, "floor": 0.75}))
+    table = read_table(made.version.ranking, RANKING)
+    calls, real = [], orders.read_items
+    monkeypatch.setattr(orders, "read_items", lambda path, ids: (calls.append(ids), real(path, ids))[1])
+    known = orders.Orders(made, table)
+    tile, imagery = made.tiles()[0], made.region.imagery[0]
+    (slot,) = made.slots(tile)
+    used = {
+        item.item_id
+        for _ in range(3)
+        for one in known.acquisitions(tile, imagery, slot)
+        for item in one.items
+    }
+    assert calls == [used]
+    assert 0 < len(used) < len(DATES)
 
 
 def test_order_is_a_value(tmp_path, archive):
     region = config(tmp_path, archive)
     grid = iw.plan(region).tiles()[0]
-    order = composite.Order(region, region.imagery[0], composite.tile_grid(grid), ())
+    order = orders.Order(region, region.imagery[0], orders.tile_grid(grid), ())
     assert dataclasses.replace(order).fingerprint == order.fingerprint
     other = region.imagery[0].model_copy(update={"reduce": "mean"})
     assert dataclasses.replace(order, imagery=other).fingerprint != order.fingerprint

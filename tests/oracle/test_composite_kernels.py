@@ -6,7 +6,15 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from chipmill.imagery.kernels import conversion, reduce_first, reduce_mean, reduce_median, sorting_network
+from chipmill.imagery.kernels import (
+    conversion,
+    median_network,
+    reduce_first,
+    reduce_mean,
+    reduce_median,
+    sorting_network,
+)
+from chipmill.imagery.validity import count_valid
 
 PLAIN = conversion(1e-4, 0.0, 1e-4, "int16", -32768)
 
@@ -27,13 +35,57 @@ def oracle(function, values, valid, rule):
     return np.where(np.isnan(number), rule.nodata, np.clip(number, rule.low, rule.high)).astype(np.int16)
 
 
-@pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "float32", "float64"])
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "int32", "float32", "float64"])
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 7, 12, 31])
-def test_median_is_numpys(count, dtype):
-    values, valid = stack(count, dtype, seed=count, high=250)
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.6, 1.0])
+def test_median_is_numpys(count, dtype, share):
+    values, valid = stack(count, dtype, seed=count, high=250, share=share)
     out = np.empty(values.shape[1:], np.int16)
     assert reduce_median(values, valid, PLAIN, out) == 0
     np.testing.assert_array_equal(out, oracle(np.nanmedian, values, valid, PLAIN))
+
+
+@pytest.mark.parametrize("dtype", ["int16", "uint16", "float32"])
+@pytest.mark.parametrize(
+    ("scale", "offset"), [(1e-4, -0.1), (1e-4, -0.10001), (1e-4, 4.0), (1e-4, 0.00005), (2.75e-5, -0.2)]
+)
+def test_median_rounds_and_cuts_as_the_exact_rule_says(dtype, scale, offset):
+    """With gain 1 and a whole shift it counts in integers, else in floats: the same numbers either way."""
+    rng = np.random.default_rng(1)
+    low = -30000 if dtype != "uint16" else 0
+    values = rng.integers(low, 32000, (6, 40, 50)).astype(dtype)
+    valid = rng.random(values.shape) < 0.6
+    rule = conversion(scale, offset, 1e-4, "int16", -32768)
+    out = np.empty(values.shape[1:], np.int16)
+    saturated = reduce_median(values, valid, rule, out)
+    expected = oracle(np.nanmedian, values, valid, rule)
+    np.testing.assert_array_equal(out, expected)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        middle = np.nanmedian(np.where(valid, values.astype(float), np.nan), axis=0)
+    number = np.rint(middle * rule.gain + rule.shift)
+    assert saturated == np.count_nonzero((number < rule.low) | (number > rule.high))
+
+
+@pytest.mark.parametrize("count", range(1, 15))
+def test_the_median_network_puts_the_middle_of_every_row_in_its_place(count):
+    """By the 0-1 principle over all rows of zeros and ones, with fewer comparisons than the sort."""
+    bits = np.arange(2**count)[np.newaxis] >> np.arange(count)[:, np.newaxis] & 1
+    rows = bits.copy()
+    network = median_network(count)
+    for a, b in network:
+        rows[a], rows[b] = np.minimum(rows[a], rows[b]), np.maximum(rows[a], rows[b])
+    middle = [max(count // 2 - 1, 0), count // 2]
+    np.testing.assert_array_equal(rows[middle], np.sort(bits, axis=0)[middle])
+    assert len(network) < len(sorting_network(count)) or count < 7
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int16"])
+def test_the_count_stops_at_the_highest_value_of_its_type(dtype):
+    valid = np.random.default_rng(0).random((400, 3, 5)) < 0.7
+    out = np.empty((3, 5), dtype)
+    count_valid(valid, out)
+    np.testing.assert_array_equal(out, np.minimum(valid.sum(axis=0), np.iinfo(dtype).max))
 
 
 @pytest.mark.parametrize("count", [1, 2, 5, 12])

@@ -20,7 +20,8 @@ from chipmill.core.tables import BLOCKS, CHIPS, RANKING, TILES, read_table
 from chipmill.core.units import load_batches
 from chipmill.dataset.reader import open_dataset
 from chipmill.imagery.catalog import search_items
-from chipmill.imagery.composite import composite_path, composite_tiles
+from chipmill.imagery.composite import composite_tiles
+from chipmill.imagery.orders import composite_path
 from chipmill.imagery.planning import tile_aoi
 from chipmill.imagery.ranking import close_ranking, rank_items
 from chipmill.region.config import Region

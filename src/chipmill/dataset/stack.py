@@ -19,9 +19,9 @@ from chipmill.dataset.classes import IGNORE, resolve_classes
 from chipmill.dataset.labels import label_path, static_path
 from chipmill.dataset.rasters import Header, read_header
 from chipmill.dataset.vrt import Band, Source, vrt_xml
-from chipmill.imagery.composite import composite_path
 from chipmill.imagery.indices import indices_of
 from chipmill.imagery.items import RankingRef
+from chipmill.imagery.orders import Orders
 from chipmill.region.config import Region
 from chipmill.region.grid import Lattice, Window
 from chipmill.region.imagery import Imagery
@@ -172,6 +172,7 @@ class TileSources:
         """``ranking`` is the table of ranking.parquet, which the names of composites depend on."""
         self._plan = plan
         self.ranking = ranking
+        self._orders = Orders(plan, ranking)
         self._slots = slot_names(plan.region)
         self._imagery = {imagery.name: imagery for imagery in plan.region.imagery}
         self._static = {layer.name: layer for layer in plan.region.static}
@@ -183,8 +184,7 @@ class TileSources:
         key = (tile.tile_id, imagery, slot)
         if key not in self._composites:
             own = self._plan.slots(tile)[self._slots.index(slot)]
-            path = composite_path(self._plan, self.ranking, tile, self._imagery[imagery], own)
-            self._composites[key] = path
+            self._composites[key] = self._orders.path(tile, self._imagery[imagery], own)
         return self._composites[key]
 
     def path(self, tile: Tile, layer: StackBand) -> Path:

@@ -4,14 +4,15 @@ The file to change for what a composite holds; the arithmetic over time is in :m
 what it was made from, so that one that is already good is never made again, and never overwritten by another.
 """
 
+import contextlib
 import dataclasses
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
 import rasterio
 from numpy.typing import NDArray
@@ -24,70 +25,22 @@ from chipmill.core.tables import RANKING, read_table
 from chipmill.core.tiff import IN_MEMORY_BYTES, new_tiff
 from chipmill.core.units import Batch, BatchResult, UnitResult, failures, work_batch
 from chipmill.imagery import kernels
+from chipmill.imagery.blocks import Counts
 from chipmill.imagery.canary import require_safe_gdal
-from chipmill.imagery.evidence import tile_grid
-from chipmill.imagery.freeze import read_items
 from chipmill.imagery.hrefs import source_root
-from chipmill.imagery.indices import index_band, indices_of
-from chipmill.imagery.items import Acquisition, Item, RankingRef
-from chipmill.imagery.reading import Grid, ReaderPool
-from chipmill.imagery.strips import Strip, StripReader
-from chipmill.region.config import Region
+from chipmill.imagery.indices import index_band
+from chipmill.imagery.items import RankingRef
+from chipmill.imagery.negatives import Negatives, refuse_doubtful
+from chipmill.imagery.orders import STAGE_VERSION, Order, Orders, composite_file
+from chipmill.imagery.reducers import reduce_bands
+from chipmill.imagery.strips import AHEAD, Strip, StripSource, open_blocks, read_ahead
+from chipmill.imagery.validity import count_valid
 from chipmill.region.imagery import Imagery
 from chipmill.region.plan import Plan
 from chipmill.region.slots import Slot
-from chipmill.region.tiles import Tile
 
 STAGE: Final = "composite_tiles"
-STAGE_VERSION: Final = 1
-VALID_COUNT: Final = "valid_count"
-OBSERVED_COUNT: Final = "observed_count"
 BLOCK_PX: Final = 512
-
-Reducer = Callable[[NDArray[Any], NDArray[np.bool_], kernels.Conversion, NDArray[Any]], int]
-_REDUCERS: Final[Mapping[str, Reducer]] = {
-    "median": kernels.reduce_median,
-    "mean": kernels.reduce_mean,
-    "least-cloudy": kernels.reduce_first,
-    "first-valid": kernels.reduce_first,
-}
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Order:
-    """What one composite is made of and how."""
-
-    region: Region
-    imagery: Imagery
-    grid: Grid
-    acquisitions: tuple[Acquisition, ...]
-    """In the order in which they are reduced."""
-
-    @property
-    def indices(self) -> tuple[str, ...]:
-        """The indices that this imagery's bands allow, in the order of the region file."""
-        return indices_of(self.region.indices, self.imagery.bands)
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Band names in order: bands, indices, the two counts."""
-        return (*self.imagery.bands, *self.indices, VALID_COUNT, OBSERVED_COUNT)
-
-    @property
-    def fingerprint(self) -> str:
-        """Over all that the pixels depend on."""
-        imagery, grid = self.imagery, self.grid
-        how = [
-            list(imagery.bands),
-            imagery.mask,
-            imagery.reduce,
-            imagery.resampling,
-            imagery.out,
-            list(self.indices),
-        ]
-        where = [grid.crs, [float(number).hex() for number in grid.transform[:6]], grid.width, grid.height]
-        what = [[item.identity() for item in one.items] for one in self.acquisitions]
-        return fingerprint(STAGE_VERSION, how, where, what)
 
 
 def composite_tiles(plan: Plan, ranking: RankingRef, batch: Batch) -> BatchResult:
@@ -97,13 +50,14 @@ def composite_tiles(plan: Plan, ranking: RankingRef, batch: Batch) -> BatchResul
     no acquisition and ``empty`` says fail.
     """
     require_safe_gdal()
-    table = read_table(ranking.path, RANKING)
+    known = Orders(plan, read_table(ranking.path, RANKING, pc.field("tile_id").isin(list(batch.units))))
     unranked = {failure.unit: failure.reason for failure in failures(plan.attempt, ("rank_items",))}
 
     def orders(unit: str) -> list[tuple[Path, Order, Slot]]:
         tile = plan.tile(unit)
         wanted = [(imagery, slot) for imagery in plan.region.imagery for slot in plan.slots(tile)]
-        return [(*_planned(plan, table, tile, imagery, slot), slot) for imagery, slot in wanted]
+        made = [(known.order(tile, imagery, slot), slot) for imagery, slot in wanted]
+        return [(composite_file(plan, tile, slot, order), order, slot) for order, slot in made]
 
     def work(unit: str) -> UnitResult:
         if unit in unranked:
@@ -132,50 +86,6 @@ def _check_empty(order: Order, slot: Slot) -> None:
         )
 
 
-def composite_path(plan: Plan, ranking: pa.Table, tile: Tile, imagery: Imagery, slot: Slot) -> Path:
-    """Return where the composite of a tile, imagery and slot lies; ``ranking`` is ranking.parquet as a table."""
-    return _planned(plan, ranking, tile, imagery, slot)[0]
-
-
-def _planned(plan: Plan, ranking: pa.Table, tile: Tile, imagery: Imagery, slot: Slot) -> tuple[Path, Order]:
-    order = Order(
-        plan.region, imagery, tile_grid(tile), chosen_acquisitions(plan, ranking, tile, imagery, slot)
-    )
-    time = slot.time
-    path = plan.region_dir.composite(
-        imagery.name, time.start_date, time.end_date, tile.tile_id, order.fingerprint
-    )
-    return path, order
-
-
-def chosen_acquisitions(
-    plan: Plan, ranking: pa.Table, tile: Tile, imagery: Imagery, slot: Slot
-) -> tuple[Acquisition, ...]:
-    """Return the chosen acquisitions in the order of the reduction: by rank for least-cloudy, else by time and id."""
-    wanted = (
-        (pc.field("tile_id") == tile.tile_id)
-        & (pc.field("imagery") == imagery.name)
-        & (pc.field("slot") == slot.name)
-        & pc.field("chosen")
-    )
-    rows = ranking.filter(wanted).select(["acquisition", "datetime", "item_ids", "rank"]).to_pylist()
-    by_rank = imagery.reduce == "least-cloudy"
-    rows.sort(key=lambda row: row["rank"] if by_rank else (row["datetime"], row["acquisition"]))
-    known: dict[tuple[str, str, str], Item] = (
-        {(item.imagery, item.acquisition_id, item.item_id): item for item in read_items(plan.version.items)}
-        if rows
-        else {}
-    )
-    return tuple(
-        Acquisition(
-            row["acquisition"],
-            row["datetime"],
-            tuple(known[imagery.name, row["acquisition"], item_id] for item_id in row["item_ids"]),
-        )
-        for row in rows
-    )
-
-
 def write_composite(path: Path, order: Order) -> None:
     """Compose and commit one composite: data bands int (out.dtype), then the counts; tiled, ZSTD 1, predictor 2.
 
@@ -187,16 +97,35 @@ def write_composite(path: Path, order: Order) -> None:
     size = depth * grid.height * grid.width * dtype.itemsize
     refuse_links(path.parent)
     path.parent.mkdir(parents=True, exist_ok=True)
-    extra: dict[str, Any] = {"acquisitions": [one.acquisition_id for one in order.acquisitions]}
     with tempfile.TemporaryFile(dir=path.parent) as scratch:
         image: NDArray[Any]
         if size > IN_MEMORY_BYTES:
             image = np.asarray(np.memmap(scratch, dtype, "w+", shape=(depth, grid.height, grid.width)))
         else:
             image = np.empty((depth, grid.height, grid.width), dtype)
-        extra["saturated_px"] = compose(order, image)
+        extra = _compose_checked(order, image)
         with commit_file(path, order.fingerprint, extra=extra) as temp:
             _write_tiff(temp, image, order)
+
+
+def _compose_checked(order: Order, image: NDArray[Any]) -> dict[str, Any]:
+    """Compose, without the acquisitions whose offset is doubted where they are to be left out; return what is noted."""
+    imagery = order.imagery
+    negatives = Negatives(order.acquisitions, tuple(imagery.bands))
+    saturated = compose(order, image, negatives=negatives)
+    doubtful = negatives.doubtful()
+    if imagery.offset_check == "stop":
+        refuse_doubtful(imagery.name, doubtful)
+    if imagery.offset_check == "exclude" and doubtful:
+        kept = tuple(one for one in order.acquisitions if one.acquisition_id not in doubtful)
+        order = dataclasses.replace(order, acquisitions=kept)
+        saturated = compose(order, image)
+    noted: dict[str, Any] = {
+        "acquisitions": [one.acquisition_id for one in order.acquisitions],
+        "saturated_px": saturated,
+    }
+    shares = {"negative_fraction": negatives.fractions(), "offset_doubtful": doubtful}
+    return noted | {name: value for name, value in shares.items() if value}
 
 
 def _check_nodata(imagery: Imagery) -> None:
@@ -208,39 +137,50 @@ def _check_nodata(imagery: Imagery) -> None:
         )
 
 
-def compose(order: Order, image: NDArray[Any]) -> dict[str, int]:
-    """Fill ``image`` (band, y, x) in the order of ``order.names``; return how many pixels of each band saturated."""
+def compose(
+    order: Order, image: NDArray[Any], counts: Counts | None = None, negatives: Negatives | None = None
+) -> dict[str, int]:
+    """Fill ``image`` (band, y, x) in the order of ``order.names``; return how many pixels of each band saturated.
+
+    ``counts`` is told how many source blocks were read, ``negatives`` how many pixels are negative after the offset.
+    Raises as :func:`write_composite` does.
+    """
     saturated = dict.fromkeys(order.names[:-2], 0)
-    root = source_root(order.region, order.imagery.source, order.imagery.auth)
-    with ReaderPool() as pool:
-        reader = StripReader(pool, order.acquisitions, order.imagery, root, order.grid)
-        step = min(BLOCK_PX, reader.rows_at_once())
-        for row in range(0, order.grid.height, step):
-            rows = min(step, order.grid.height - row)
-            strip = reader.read(row, rows)
-            counts = _reduce(order, reader, strip, image[:, row : row + rows])
-            for name, count in counts.items():
+    ahead = AHEAD if order.imagery.engine == "blocks" else 1
+    with _open(order, counts) as source, contextlib.closing(read_ahead(source, ahead)) as strips:
+        for window, strip in strips:
+            rows, columns = slice(window.row_off, window.row_end), slice(window.col_off, window.col_end)
+            rules = {band: source.rule(band) for band in order.imagery.bands}
+            if negatives is not None:
+                negatives.add(window, strip, rules)
+            for name, count in _reduce(order, rules, strip, image[:, rows, columns]).items():
                 saturated[name] += count
     return saturated
 
 
-def _reduce(order: Order, reader: StripReader, strip: Strip, image: NDArray[Any]) -> dict[str, int]:
-    """Fill a strip (band, y, x) of the composite; return the saturated pixels of each band."""
+def _open(order: Order, counts: Counts | None) -> AbstractContextManager[StripSource]:
+    """Return the source of strips that the imagery names; a foreign engine is imported only where one is named."""
+    root = source_root(order.region, order.imagery.source, order.imagery.auth)
+    if order.imagery.engine == "blocks":
+        return open_blocks(order, root, counts)
+    from chipmill.imagery.engines import open_engine
+
+    return open_engine(order.imagery.engine, order, root)
+
+
+def _reduce(
+    order: Order, rules: Mapping[str, kernels.Conversion], strip: Strip, image: NDArray[Any]
+) -> dict[str, int]:
+    """Fill a window (band, y, x) of the composite; return the saturated pixels of each band."""
     imagery = order.imagery
-    counts: dict[str, int] = {}
-    bands: dict[str, NDArray[Any]] = {}
-    for place, band in enumerate(imagery.bands):
-        bands[band] = image[place]
-        counts[band] = _REDUCERS[imagery.reduce](
-            strip.values[band], strip.valid, reader.rule(band), image[place]
-        )
+    bands = {band: image[place] for place, band in enumerate(imagery.bands)}
+    counts = reduce_bands(imagery, strip.values, strip.valid, rules, bands)
     for place, name in enumerate(order.indices, len(bands)):
         out = imagery.out
         rule = kernels.conversion(out.scale, 0.0, out.scale, out.dtype, out.nodata)
-        image[place], counts[name] = index_band(name, bands, out.scale, rule)
-    top = np.iinfo(image.dtype).max
-    image[-2] = np.minimum(np.count_nonzero(strip.valid, axis=0), top)
-    image[-1] = np.minimum(strip.observed, top)
+        image[place], counts[name] = index_band(name, bands, out.scale, rule, decibels=imagery.unit == "db")
+    count_valid(strip.valid, image[-2])
+    image[-1] = np.minimum(strip.observed, np.iinfo(image.dtype).max)
     return counts
 
 

@@ -2,18 +2,25 @@
 
 The file to change for another composite's arithmetic. A kernel takes ``values`` (time, y, x) of any number type,
 ``valid`` bool (time, y, x) with True = use this value, and a :class:`Conversion`; it fills ``out`` (y, x) and
-returns how many pixels it had to saturate. The median sorts whole rows with a sorting network (K. E. Batcher,
-Sorting networks and their applications, 1968): the same comparisons for every pixel, so that the compiler can
-use vector instructions and the time does not depend on the data. Importing this file compiles nothing.
+returns how many pixels it had to saturate. The median runs whole rows through a sorting network (K. E. Batcher,
+Sorting networks and their applications, 1968) of which only the comparisons are kept that the middle depends on: the
+same ones for every pixel, so that the compiler can use vector instructions and the time does not depend on the data.
+Invalid values stand alternately above and below all others, so the middle of all is that of the valid ones. Importing
+this file compiles nothing.
 """
 
 import functools
 from collections.abc import Callable
 from fractions import Fraction
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from chipmill.imagery.buffers import scratch
+
+_SMALL_BYTES: Final = 2
+_SMALL_SHIFT: Final = 1 << 28
 
 
 class Conversion(NamedTuple):
@@ -43,8 +50,18 @@ def conversion(scale: float, offset: float, out_scale: float, dtype: str, nodata
 def reduce_median(values: NDArray[Any], valid: NDArray[np.bool_], rule: Conversion, out: NDArray[Any]) -> int:
     """Fill ``out`` (y, x) with the median of the valid values; an even count takes the mean of the middle two."""
     kind = values.dtype
-    last = np.inf if kind.kind == "f" else np.iinfo(kind).max
-    return _run(_median, values, valid, rule, out, sorting_network(values.shape[0]), kind.type(last))
+    limits = None if kind.kind == "f" else np.iinfo(kind)
+    ends = (-np.inf, np.inf) if limits is None else (limits.min, limits.max)
+    # Sums of small integers are exact in 32 bits, and twice as many of them fit a register as of floats.
+    whole = (
+        limits is not None
+        and kind.itemsize <= _SMALL_BYTES
+        and rule.gain == 1.0
+        and rule.shift.is_integer()
+        and abs(rule.shift) < _SMALL_SHIFT
+    )
+    network = median_network(values.shape[0])
+    return _run(_median, values, valid, rule, out, network, kind.type(ends[0]), kind.type(ends[1]), whole)
 
 
 def reduce_mean(values: NDArray[Any], valid: NDArray[np.bool_], rule: Conversion, out: NDArray[Any]) -> int:
@@ -68,11 +85,17 @@ def _run(
     if not values.shape[0]:
         out[:] = rule.nodata
         return 0
-    return int(_compiled(kernel)(values, valid, rule, out, *more))
+    if out.flags.c_contiguous:
+        return int(compiled(kernel)(values, valid, rule, out, *more))
+    # Into a part of a larger image the kernels cannot write by vectors: several times as slow as this copy.
+    whole = scratch().array("reduced", out.shape, out.dtype)
+    saturated = int(compiled(kernel)(values, valid, rule, whole, *more))
+    out[:] = whole
+    return saturated
 
 
 @functools.cache
-def _compiled(kernel: Callable[..., int]) -> Callable[..., int]:
+def compiled(kernel: Callable[..., int]) -> Callable[..., int]:
     """Compile on first use; the machine code is kept beside this file, or in numba's cache where that is read-only."""
     import numba
 
@@ -99,7 +122,20 @@ def sorting_network(count: int) -> NDArray[np.int64]:
     return np.array(pairs, dtype=np.int64).reshape(-1, 2)
 
 
-# The functions below are compiled by numba: loops over scalars, and no call of another function of ours.
+@functools.cache
+def median_network(count: int) -> NDArray[np.int64]:
+    """Return the comparisons of :func:`sorting_network` that the two middle rows depend on, in their order."""
+    needed = {count // 2, max(count // 2 - 1, 0)}
+    kept: list[tuple[int, int]] = []
+    for a, b in reversed(sorting_network(count).tolist()):
+        if a in needed or b in needed:
+            kept.append((a, b))
+            needed |= {a, b}
+    return np.array(kept[::-1], dtype=np.int64).reshape(-1, 2)
+
+
+# The functions below are compiled by numba: loops over scalars, and no call of another function of ours. Each loop over
+# x touches few arrays, loads without condition and stays in narrow types, or the compiler gives up on vectors.
 
 
 def _median(
@@ -108,35 +144,58 @@ def _median(
     rule: Conversion,
     out: NDArray[Any],
     network: NDArray[np.int64],
-    last: Any,
+    smallest: Any,
+    largest: Any,
+    whole: bool,
 ) -> int:
     count, height, width = values.shape
     rows = np.empty((count, width), values.dtype)
-    used = np.empty(width, np.int64)
+    states = np.empty(width, np.uint8)  # bit 0: an odd number of invalid values so far; bit 1: a valid one
+    odd, some = np.uint8(1), np.uint8(2)
+    lower, upper = rows[max(count // 2 - 1, 0)], rows[count // 2]
+    even = count % 2 == 0
+    low, high, nodata = np.int32(rule.low), np.int32(rule.high), np.int32(rule.nodata)
+    shift = np.int32(2 * rule.shift) if whole else np.int32(0)
     saturated = 0
     for y in range(height):
-        used[:] = 0
+        states[:] = 0
         for t in range(count):
+            row, source, good = rows[t], values[t, y], valid[t, y]
             for x in range(width):
-                # An invalid value sorts last; a valid one equal to it need not be told apart from it.
-                rows[t, x] = values[t, y, x] if valid[t, y, x] else last
-                used[x] += valid[t, y, x]
+                value = source[x]
+                state = states[x]
+                beyond = smallest if state & odd else largest
+                row[x] = value if good[x] else beyond
+                states[x] = (state | some) if good[x] else (state ^ odd)
         for c in range(network.shape[0]):
-            a = network[c, 0]
-            b = network[c, 1]
+            first, second = rows[network[c, 0]], rows[network[c, 1]]
             for x in range(width):
-                smaller = min(rows[a, x], rows[b, x])
-                rows[b, x] = max(rows[a, x], rows[b, x])
-                rows[a, x] = smaller
+                a, b = first[x], second[x]
+                first[x] = min(a, b)
+                second[x] = max(a, b)
+        target = out[y]
+        over = np.int32(0)
         for x in range(width):
-            n = used[x]
-            if n == 0:
-                out[y, x] = rule.nodata
-                continue
-            middle = 0.5 * (np.float64(rows[(n - 1) // 2, x]) + np.float64(rows[n // 2, x]))
-            number = np.rint(middle * rule.gain + rule.shift)
-            out[y, x] = min(max(number, rule.low), rule.high)
-            saturated += number < rule.low or number > rule.high
+            # The two middle ones of the valid values, or the middle one twice.
+            a, b = lower[x], upper[x]
+            flip = np.int32(states[x] & odd) != 0
+            seen = np.int32(states[x] & some) != 0
+            one = a if flip or even else b
+            two = a if flip and even else b
+            if whole:
+                total = np.int32(np.int32(np.int32(one) + np.int32(two)) + shift)
+                half = np.int32(total >> np.int32(1))
+                number = np.int32(half + np.int32(np.int32(total & half) & np.int32(1)))  # half to even
+                cut = min(max(number, low), high)
+                over = np.int32(over + np.int32(np.int32(cut != number) & np.int32(seen)))
+                target[x] = cut if seen else nodata
+            else:
+                middle = 0.5 * (np.float64(one) + np.float64(two))
+                real = np.rint(middle * rule.gain + rule.shift)
+                near = min(max(real, np.float64(rule.low)), np.float64(rule.high))
+                over = np.int32(over + np.int32(np.int32(near != real) & np.int32(seen)))
+                target[x] = near if seen else np.float64(rule.nodata)
+        saturated += int(over)
     return saturated
 
 

@@ -1,25 +1,33 @@
-"""Reading a band onto a tile's grid, strip by strip.
+"""Reading a band onto a tile's grid, window by window.
 
-A source on the same grid is read by plain windows; any other (CRS, resolution, shift by a part of a pixel) is warped
-once, through GDAL's warped VRT. Whatever lies outside the source or equals its nodata comes back as not valid.
+A source on the same grid is read by plain windows, and so is, with nearest resampling, one whose pixels are a whole
+multiple of the grid's; any other (CRS, resolution, shift by a part of a pixel) is warped once, through GDAL's warped
+VRT. Whatever lies outside the source or equals its nodata comes back as not valid.
 """
 
 import contextlib
 import dataclasses
+import itertools
+import threading
 from collections.abc import Iterator
-from typing import Any, Final, Self
+from typing import Any, Final, NamedTuple, Self
 
 import numpy as np
 from affine import Affine
 from numpy.typing import NDArray
+from rasterio import windows
 from rasterio.crs import CRS
 from rasterio.enums import MaskFlags, Resampling
 from rasterio.io import DatasetReader
 from rasterio.vrt import WarpedVRT
-from rasterio.windows import Window
 
+from chipmill.imagery.blocks import Layout, block_edges, spread
+from chipmill.imagery.hrefs import is_url
 from chipmill.imagery.items import Asset
+from chipmill.imagery.scaling import own_of
 from chipmill.imagery.sources import check_metadata, open_asset, reading
+from chipmill.imagery.validity import drop_nodata
+from chipmill.region.grid import Window
 
 _SAME_PX: Final = 1e-3
 """Grids that differ by less than this share of a pixel are the same (float noise of headers)."""
@@ -48,8 +56,27 @@ class Grid:
         return dataclasses.replace(self, transform=transform, width=width, height=height)
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Frame:
+    """How a window of a grid lies in a file whose pixels are ``factor`` times as large."""
+
+    own: Window
+    """The pixels of the file that hold the window; may begin before the file and end behind it."""
+    factor: int
+    corner: tuple[int, int]
+    """Row and column of the window in the pixels of ``own`` after they are spread."""
+    shape: tuple[int, int]
+    """Of the window."""
+
+    def spread(self, pixels: NDArray[Any], out: NDArray[Any] | None = None) -> NDArray[Any]:
+        """Return pixels (y, x) of ``own`` on the grid, in ``out`` where it is given."""
+        target = np.empty(self.shape, pixels.dtype) if out is None else out
+        spread(pixels, self.factor, self.corner, target)
+        return target
+
+
 class BandReader:
-    """One band of an open file, seen on a grid. Make it by :func:`open_band`."""
+    """One band of an open file, seen on a grid. Make it by :func:`open_band`. Not for two threads at once."""
 
     def __init__(
         self, dataset: DatasetReader, asset: Asset, location: str, grid: Grid, resampling: str
@@ -57,17 +84,23 @@ class BandReader:
         self._location = location
         self._band = asset.band
         self._grid = grid
-        own = dataset.nodatavals[asset.band - 1]
-        self._nodata = own if own is not None else asset.nodata
-        self._masked = (
-            self._nodata is None and MaskFlags.all_valid not in dataset.mask_flag_enums[asset.band - 1]
+        place = asset.band - 1
+        told = dataset.nodatavals[place]
+        self._nodata = told if told is not None else asset.nodata
+        self._masked = self._nodata is None and MaskFlags.all_valid not in dataset.mask_flag_enums[place]
+        self.own = own_of(dataset, asset.band)
+        """What the file says of its values."""
+        placed = _placed(dataset, grid, resampling)
+        self._warp = None if placed else _warped(dataset, grid, resampling, self._nodata)
+        self._placed = placed or Placed(0, 0, 1)
+        self._source: DatasetReader | WarpedVRT = self._warp or dataset
+        height, width = self._source.block_shapes[place]
+        factor = self._placed.factor
+        extent = Window(
+            -self._placed.column, -self._placed.row, self._source.width * factor, self._source.height * factor
         )
-        self._offset = _offset_px(dataset, grid)
-        self._warp: WarpedVRT | None = None
-        if self._offset is None:
-            self._warp = _warped(dataset, grid, resampling, self._nodata)
-        self._dataset = dataset
-        self.dtype = np.dtype(dataset.dtypes[asset.band - 1])
+        self.layout = Layout(extent, height * factor, width * factor)
+        """Where the file and its blocks lie on the grid; of what is warped, the blocks of the warped view."""
 
     def close(self) -> None:
         """Close the warped view; the file itself belongs to who opened it."""
@@ -79,58 +112,117 @@ class BandReader:
 
         Values where validity is False mean nothing. Raises AssetReadError and TransientReadError.
         """
-        with reading(self._location):
-            if self._warp is not None:
-                return self._read_warped(self._warp, Window(0, row, self._grid.width, rows))
-            return self._read_plain(row, rows)
+        frame = self.frame(Window(0, row, self._grid.width, rows))
+        values, valid = self.read_own(frame.own)
+        return frame.spread(values), frame.spread(valid)
 
-    def _read_plain(self, row: int, rows: int) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-        assert self._offset is not None  # noqa: S101 - it is the plain reader
-        left, top = self._offset[0], self._offset[1] + row
-        width = self._grid.width
-        first_col, last_col = max(left, 0), min(left + width, self._dataset.width)
-        first_row, last_row = max(top, 0), min(top + rows, self._dataset.height)
-        inside = first_col < last_col and first_row < last_row
-        if not inside:
-            return np.zeros((rows, width), self.dtype), np.zeros((rows, width), np.bool_)
-        window = Window(first_col, first_row, last_col - first_col, last_row - first_row)
-        part = self._dataset.read(self._band, window=window)
-        good = self._valid(self._dataset, part, window)
-        if part.shape == (rows, width):
-            return part, good
-        values, valid = np.zeros((rows, width), self.dtype), np.zeros((rows, width), np.bool_)
-        place = np.s_[first_row - top : last_row - top, first_col - left : last_col - left]
-        values[place], valid[place] = part, good
+    def frame(self, window: Window) -> Frame:
+        """Return how a window of the grid lies in the file."""
+        factor = self._placed.factor
+        left, top = window.col_off + self._placed.column, window.row_off + self._placed.row
+        right, bottom = -(-(left + window.width) // factor), -(-(top + window.height) // factor)
+        column, row = left // factor, top // factor
+        own = Window(column, row, right - column, bottom - row)
+        return Frame(own, factor, (top - row * factor, left - column * factor), window.shape)
+
+    def read_own(self, own: Window) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        """Return values and validity (y, x) of a window in pixels of the file: nothing beyond the file is valid.
+
+        Raises as :meth:`read` does.
+        """
+        values, valid = np.zeros(own.shape, self.own.dtype), np.zeros(own.shape, np.bool_)
+        inside = own.intersection(Window(0, 0, self._source.width, self._source.height))
+        if inside is not None:
+            corner = (inside.row_off - own.row_off, inside.col_off - own.col_off)
+            valid[_place(corner, inside.shape)] = True
+            self._fill(inside, values, valid, corner, threading.Lock())
         return values, valid
 
-    def _read_warped(self, warp: WarpedVRT, window: Window) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-        values = warp.read(self._band, window=window)
-        if self._nodata is not None:
-            return values, _differs(values, self._nodata)
-        # Without a nodata value the view has an alpha band, which also tells where the source ends.
-        return values, warp.read(warp.count, window=window) != 0
+    def read_into(
+        self,
+        region: Window,
+        window: Window,
+        out: NDArray[Any],
+        valid: NDArray[np.bool_],
+        guard: threading.Lock,
+    ) -> None:
+        """Fill a region of a window of the grid, and clear ``valid`` where it has no data; raises as :meth:`read` does.
 
-    def _valid(self, dataset: DatasetReader, values: NDArray[Any], window: Window) -> NDArray[np.bool_]:
-        if self._nodata is not None:
-            return _differs(values, self._nodata)
-        if self._masked:
-            return np.asarray(dataset.read_masks(self._band, window=window) != 0)
-        return np.isfinite(values) if values.dtype.kind == "f" else np.ones(values.shape, np.bool_)
+        Args:
+            region: lies in the window and in the file.
+            window: where ``out`` and ``valid`` lie on the grid.
+            out: (y, x) of the window, of the file's type or a wider one.
+            valid: bool (y, x) of the window.
+            guard: held while ``valid`` changes, for other bands do the same.
+        """
+        factor = self._placed.factor
+        for part in self._columns(region):
+            corner = (part.row_off - window.row_off, part.col_off - window.col_off)
+            if factor == 1:
+                column, row = part.col_off + self._placed.column, part.row_off + self._placed.row
+                self._fill(Window(column, row, part.width, part.height), out, valid, corner, guard)
+                continue
+            frame = self.frame(part)
+            values, good = self.read_own(frame.own)
+            place = _place(corner, part.shape)
+            frame.spread(values, out[place])
+            good = frame.spread(good)
+            with guard:
+                valid[place] &= good
+
+    def _columns(self, region: Window) -> Iterator[Window]:
+        """Cut a region of a local file by columns of blocks.
+
+        Over several columns GDAL looks up each block again for each row. Over a network it is read in one go, so that
+        GDAL asks for all its blocks at once.
+        """
+        if self._warp is not None or is_url(self._location):
+            yield region
+            return
+        edges = block_edges(region.col_off, region.col_end, self.layout.extent.col_off, self.layout.width)
+        for left, right in itertools.pairwise(edges):
+            yield dataclasses.replace(region, col_off=left, width=right - left)
+
+    def _fill(
+        self,
+        own: Window,
+        out: NDArray[Any],
+        valid: NDArray[np.bool_],
+        corner: tuple[int, int],
+        guard: threading.Lock,
+    ) -> None:
+        """Read a window of the file, which lies in it, into a corner of arrays, and clear ``valid`` without data."""
+        window = windows.Window(own.col_off, own.row_off, own.width, own.height)
+        place = _place(corner, own.shape)
+        good: NDArray[np.bool_] | None = None
+        with reading(self._location):
+            self._source.read(self._band, window=window, out=out[place])
+            if self._nodata is None and self._warp is not None:
+                # Without a nodata value the view has an alpha band, which also tells where the source ends.
+                good = np.asarray(self._warp.read(self._warp.count, window=window) != 0)
+            elif self._masked:
+                good = np.asarray(self._source.read_masks(self._band, window=window) != 0)
+        with guard:
+            if good is not None:
+                valid[place] &= good
+            else:
+                drop_nodata(out, self._nodata, valid, corner, own.shape)
+
+
+def _place(corner: tuple[int, int], shape: tuple[int, int]) -> tuple[slice, slice]:
+    return np.s_[corner[0] : corner[0] + shape[0], corner[1] : corner[1] + shape[1]]
 
 
 @contextlib.contextmanager
-def open_band(
-    asset: Asset, location: str, grid: Grid, resampling: str = "nearest", *, overview: int | None = None
-) -> Iterator[BandReader]:
-    """Open one band of a file on a grid; ``location`` is its absolute URL or path, ``overview`` a level from 0.
+def open_band(asset: Asset, location: str, grid: Grid, resampling: str = "nearest") -> Iterator[BandReader]:
+    """Open one band of a file on a grid; ``location`` is its absolute URL or path.
 
     Raises:
         AssetReadError, TransientReadError: it cannot be opened or read.
         AssetMismatchError: its georeference contradicts its item.
     """
-    with open_asset(location, overview=overview) as dataset:
-        if overview is None:
-            check_metadata(dataset, asset, location)
+    with open_asset(location) as dataset:
+        check_metadata(dataset, asset, location)
         reader = BandReader(dataset, asset, location, grid, resampling)
         try:
             yield reader
@@ -138,69 +230,28 @@ def open_band(
             reader.close()
 
 
-def overview_for(asset: Asset, location: str, grid: Grid) -> int | None:
-    """Return the coarsest overview level whose pixels are not larger than the grid's, or None: read the file itself.
+class Placed(NamedTuple):
+    """Where a grid begins in a file whose pixels are ``factor`` times as large, counted in pixels of the grid."""
 
-    Looked for only where the file has the grid's CRS. Raises as :func:`open_band` does.
-    """
-    with open_asset(location) as dataset:
-        check_metadata(dataset, asset, location)
-        if dataset.crs != CRS.from_user_input(grid.crs):
-            return None
-        ratio = abs(grid.transform.a / dataset.transform.a)
-        fine = [
-            level for level, factor in enumerate(dataset.overviews(asset.band)) if factor <= ratio * 1.001
-        ]
-        return max(fine, default=None)
+    column: int
+    row: int
+    factor: int
 
 
-class ReaderPool:
-    """Keeps the readers of a tile open from strip to strip, at most ``limit`` of them: files are not without number."""
-
-    def __init__(self, limit: int = 300) -> None:
-        self._limit = limit
-        self._open: dict[tuple[str, int, Grid], tuple[BandReader, contextlib.ExitStack]] = {}
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        while self._open:
-            self._close_oldest()
-
-    def get(self, asset: Asset, location: str, grid: Grid, resampling: str) -> BandReader:
-        """Return the reader of a band on a grid, opened when it is not yet; raises as :func:`open_band` does."""
-        key = (location, asset.band, grid)
-        found = self._open.pop(key, None)
-        if found is None:
-            if len(self._open) >= self._limit:
-                self._close_oldest()
-            stack = contextlib.ExitStack()
-            found = (stack.enter_context(open_band(asset, location, grid, resampling)), stack)
-        self._open[key] = found
-        return found[0]
-
-    def _close_oldest(self) -> None:
-        _, stack = self._open.pop(next(iter(self._open)))
-        stack.close()
-
-
-def _differs(values: NDArray[Any], nodata: float) -> NDArray[np.bool_]:
-    if values.dtype.kind == "f":
-        return np.asarray(np.isfinite(values) & (values != nodata))
-    return np.asarray(values != nodata)
-
-
-def _offset_px(dataset: DatasetReader, grid: Grid) -> tuple[int, int] | None:
-    """Return the column and row of the file at which the grid begins, or None where their pixels do not coincide."""
+def _placed(dataset: DatasetReader, grid: Grid, resampling: str) -> Placed | None:
+    """Return where the grid lies in the file, or None where its pixels are neither the file's nor equal parts of them."""
     source = dataset.transform
     if dataset.crs != CRS.from_user_input(grid.crs) or source.b or source.d:
         return None
-    columns, rows = ~source @ (grid.transform.c, grid.transform.f)
-    ends = ~source @ (grid.transform @ (grid.width, grid.height))
+    factor = round(source.a / grid.transform.a) if resampling == "nearest" else 1
+    if factor < 1:
+        return None
+    fine = source @ Affine.scale(1 / factor)
+    columns, rows = ~fine @ (grid.transform.c, grid.transform.f)
+    ends = ~fine @ (grid.transform @ (grid.width, grid.height))
     drift = max(abs(ends[0] - columns - grid.width), abs(ends[1] - rows - grid.height))
     off = max(abs(columns - round(columns)), abs(rows - round(rows)))
-    return (round(columns), round(rows)) if max(drift, off) < _SAME_PX else None
+    return Placed(round(columns), round(rows), factor) if max(drift, off) < _SAME_PX else None
 
 
 def _warped(dataset: DatasetReader, grid: Grid, resampling: str, nodata: float | None) -> WarpedVRT:

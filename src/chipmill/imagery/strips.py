@@ -1,30 +1,54 @@
-"""A strip of all acquisitions of a slot: bands, validity and counts, ready to be reduced over time.
+"""Windows of all acquisitions of a slot: bands, validity and counts, ready to be reduced over time.
 
-Clouds are masked here, before any reduction, and a pixel is valid only where all bands are. Only as many rows as fit
-the budget are held, so that a tile of any size and any number of dates is composited in bounded memory.
+Clouds are masked here, before any reduction, and a pixel is valid only where all bands are. The masks of a window are
+read first; then, by several threads, those blocks of the bands that hold a clear pixel. Windows end where blocks end
+and fit a budget, so that a tile of any size and any number of dates is composited in bounded memory.
 """
 
+import contextlib
 import dataclasses
-from collections.abc import Mapping, Sequence
-from typing import Any, Final
+import threading
+from collections import deque
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from itertools import accumulate, zip_longest
+from typing import Any, Final, Protocol
 
 import numpy as np
+import rasterio
 from numpy.typing import NDArray
 
+from chipmill.imagery import kernels
+from chipmill.imagery.blocks import Counts, Layout, Needed, cut_windows, drop_outside, needed, threads
+from chipmill.imagery.buffers import Buffers, lent_buffers
 from chipmill.imagery.hrefs import resolve_href
-from chipmill.imagery.items import MASK, Acquisition, Asset, Item
-from chipmill.imagery.kernels import Conversion, conversion
-from chipmill.imagery.masks import classify, dilate
-from chipmill.imagery.reading import BandReader, Grid, ReaderPool
-from chipmill.region.imagery import Imagery
+from chipmill.imagery.items import MASK, Asset, Item
+from chipmill.imagery.mask_rows import MaskRows
+from chipmill.imagery.masks import dilate
+from chipmill.imagery.orders import Order
+from chipmill.imagery.reader_pool import ReaderPool
+from chipmill.imagery.reading import Grid
+from chipmill.imagery.scaling import Own, Scaling
+from chipmill.imagery.validity import count_valid
+from chipmill.imagery.workers import readers, results
+from chipmill.region.grid import Window
 
 BUDGET_BYTES: Final = 96 << 20
-"""Of the values and validity of one strip."""
+"""Of the values and validity of the windows that are held at once."""
+_MASKS_SHARE: Final = 4
+"""A quarter as much may hold rows of masks that the next window needs too."""
+AHEAD: Final = 2
+"""Windows that are read at once, so that no thread waits for the last block of one of them."""
+_HELD: Final = AHEAD + 1
+"""One more is reduced meanwhile."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Strip:
-    """Rows of a tile at all times; ``values`` and ``valid`` have the time first, in the order of the acquisitions."""
+    """A window of a tile at all times; ``values`` and ``valid`` have the time first, in the order of the acquisitions.
+
+    Its arrays are used again once the caller has asked for the next one.
+    """
 
     values: Mapping[str, NDArray[Any]]
     """Our band name -> (time, y, x) DN, or composite units in float64 where DN of the band mean different things."""
@@ -34,100 +58,228 @@ class Strip:
     """(y, x) number of acquisitions that saw the pixel, cloud or not."""
 
 
-class StripReader:
-    """Reads the acquisitions of a slot on a tile's grid. Use it inside a :class:`ReaderPool`."""
+class StripSource(Protocol):
+    """What a composite is made from: a tile in windows."""
+
+    def windows(self) -> Sequence[Window]:
+        """Return the windows of the order's grid in which it is best read, each pixel in one of them."""
+
+    def rule(self, band: str) -> kernels.Conversion:
+        """Return how a reduced value of a band becomes a composite's integer."""
+
+    def read(self, window: Window) -> Strip:
+        """Return a window of :meth:`windows`; raises AssetReadError and TransientReadError."""
+
+
+def row_windows(grid: Grid, rows: int) -> tuple[Window, ...]:
+    """Return windows of ``rows`` rows over the whole width of a grid."""
+    return tuple(
+        Window(0, row, grid.width, min(rows, grid.height - row)) for row in range(0, grid.height, rows)
+    )
+
+
+def read_ahead(source: StripSource, ahead: int) -> Generator[tuple[Window, Strip]]:
+    """Yield all windows of a source in order; the next ``ahead`` are read at once while the caller works on one."""
+    windows = source.windows()
+    with ThreadPoolExecutor(ahead, "chipmill-ahead", rasterio.Env().__enter__) as reader:
+        coming = deque(reader.submit(source.read, window) for window in windows[:ahead])
+        for window, later in zip_longest(windows, windows[ahead:]):
+            strip = coming.popleft().result()
+            if later is not None:
+                coming.append(reader.submit(source.read, later))
+            yield window, strip
+
+
+@contextlib.contextmanager
+def open_blocks(order: Order, root: str, counts: Counts | None = None) -> Iterator["BlockStrips"]:
+    """Open the files of an order for our own reader; ``counts`` is told what is read.
+
+    Raises:
+        AssetReadError, TransientReadError: a file cannot be opened.
+        AssetMismatchError: its georeference contradicts its item.
+    """
+    with ReaderPool() as pool, lent_buffers(_HELD) as buffers:
+        yield BlockStrips(order, root, pool, readers(threads()), counts or Counts(), buffers)
+
+
+@dataclasses.dataclass(slots=True)
+class _Pass:
+    """One item of an acquisition in a window: where it is wanted, and what comes of it."""
+
+    time: int
+    """Which acquisition."""
+    turn: int
+    """Which item of it: the values of the first one may stand where they are not wanted."""
+    item: Item
+    wanted: NDArray[np.bool_]
+    """(y, x) clear, and not valid by an item before it; becomes False where a band is not valid."""
+    guard: threading.Lock = dataclasses.field(default_factory=threading.Lock)
+
+
+class BlockStrips:
+    """Our own reader: every block of a source that is needed, once, by several threads."""
 
     def __init__(
-        self, pool: ReaderPool, acquisitions: Sequence[Acquisition], imagery: Imagery, root: str, grid: Grid
+        self,
+        order: Order,
+        root: str,
+        pool: ReaderPool,
+        workers: Executor,
+        counts: Counts,
+        buffers: list[Buffers],
     ) -> None:
-        self._pool, self._grid, self._root, self._imagery = pool, grid, root, imagery
-        self._acquisitions = acquisitions
-        self._halo = imagery.mask.dilation_px if imagery.mask else 0
-        items = [item for one in acquisitions for item in one.items]
-        self._mixed = {band for band in imagery.bands if self._is_mixed(band, items)}
-        self.dtypes = {band: self._dtype(band, items) for band in imagery.bands}
-        """Of the values of each band."""
+        """Open the files of all bands; made by :func:`open_blocks`."""
+        self._order, self._pool, self._workers, self._counts = order, pool, workers, counts
+        self._imagery, self._grid = order.imagery, order.grid
+        self._halo = order.imagery.mask.dilation_px if order.imagery.mask else 0
+        items = [item for one in order.acquisitions for item in one.items]
+        self._locations = {
+            asset: resolve_href(root, asset.href) for item in items for asset in item.assets.values()
+        }
+        assets = list({item.assets[band]: None for item in items for band in order.imagery.bands})
+        looks = [workers.submit(self._look, asset) for asset in assets]
+        looked = dict(zip(assets, results(looks), strict=True))
+        self._layouts = {asset: layout for asset, (_, layout) in looked.items()}
+        self._scaling = Scaling(
+            order.acquisitions, order.imagery, {one: own for one, (own, _) in looked.items()}
+        )
+        masks = [item.assets[MASK] for item in items if MASK in item.assets]
+        mask, room = order.imagery.mask, BUDGET_BYTES // _MASKS_SHARE // max(1, len(masks))
+        self._rows = {asset: MaskRows(mask, room) for asset in masks} if mask else {}
+        self._places: dict[Window, int] = {}
+        """Window -> its number in :meth:`windows`."""
+        self._lowest: list[int] = []
+        """For each, the first row that it, one after it or one that is read at the same time may want."""
+        self._buffers = buffers
 
-    def _is_mixed(self, band: str, items: Sequence[Item]) -> bool:
-        scalings = {(item.assets[band].scale, item.assets[band].offset) for item in items}
-        return len(scalings) > 1
+    def _look(self, asset: Asset) -> tuple[Own, Layout]:
+        with self._use(asset) as reader:
+            return reader.own, reader.layout
 
-    def _dtype(self, band: str, items: Sequence[Item]) -> np.dtype[Any]:
-        if band in self._mixed or not items:
-            return np.dtype(np.float64)
-        return np.result_type(*(self._band(item.assets[band]).dtype for item in items))
+    def _use(self, asset: Asset) -> Any:
+        return self._pool.use(asset, self._locations[asset], self._grid, self._imagery.resampling)
 
-    def _band(self, asset: Asset) -> BandReader:
-        location = resolve_href(self._root, asset.href)
-        return self._pool.get(asset, location, self._grid, self._imagery.resampling)
+    def windows(self) -> Sequence[Window]:
+        """Return windows that end where the blocks of the files end."""
+        pixel = len(self._order.acquisitions) * (
+            2 + sum(dtype.itemsize for dtype in self._scaling.dtypes.values())
+        )
+        made = cut_windows(
+            self._grid.width, self._grid.height, self._layouts.values(), pixel, BUDGET_BYTES // _HELD
+        )
+        self._places = {window: place for place, window in enumerate(made)}
+        rows = [window.row_off for window in made]
+        later = list(accumulate(reversed(rows), min))[::-1]
+        self._lowest = [later[max(0, place - AHEAD + 1)] for place in range(len(made))]
+        return made
 
-    def rows_at_once(self) -> int:
-        """Return how many rows fit the budget, at least one."""
-        pixel = 1 + sum(dtype.itemsize for dtype in self.dtypes.values())
-        return max(1, BUDGET_BYTES // max(1, pixel * self._grid.width * len(self._acquisitions)))
-
-    def rule(self, band: str) -> Conversion:
+    def rule(self, band: str) -> kernels.Conversion:
         """Return how a reduced value of a band becomes a composite's integer."""
-        out = self._imagery.out
-        assets = [item.assets[band] for one in self._acquisitions for item in one.items]
-        if band in self._mixed or not assets:
-            return conversion(out.scale, 0.0, out.scale, out.dtype, out.nodata)
-        return self._rule_of(assets[0])
+        return self._scaling.rule(band)
 
-    def _rule_of(self, asset: Asset) -> Conversion:
-        out = self._imagery.out
-        scale = out.scale if asset.scale is None else asset.scale
-        return conversion(scale, asset.offset, out.scale, out.dtype, out.nodata)
-
-    def read(self, row: int, rows: int) -> Strip:
-        """Return the strip of ``rows`` rows from ``row`` on; raises AssetReadError and TransientReadError."""
-        shape = (len(self._acquisitions), rows, self._grid.width)
-        values = {band: np.zeros(shape, dtype) for band, dtype in self.dtypes.items()}
-        valid = np.zeros(shape, np.bool_)
-        observed = np.zeros(shape[1:], np.int16)
-        for time, acquisition in enumerate(self._acquisitions):
-            seen = np.zeros(shape[1:], np.bool_)
-            for item in acquisition.items:
-                seen |= self._merge(
-                    item, row, rows, {band: one[time] for band, one in values.items()}, valid[time]
-                )
-            observed += seen
+    def read(self, window: Window) -> Strip:
+        """Return a window; raises AssetReadError and TransientReadError."""
+        acquisitions = self._order.acquisitions
+        # The windows that are read or reduced at the same time follow each other, so no two of them share arrays.
+        buffers = self._buffers[self._places[window] % _HELD]
+        shape = (len(acquisitions), *window.shape)
+        values = {band: buffers.array(band, shape, dtype) for band, dtype in self._scaling.dtypes.items()}
+        valid = buffers.array(" valid", shape, np.dtype(np.bool_))
+        seen = buffers.array(" seen", shape, np.dtype(np.bool_))
+        passes = self._masks(window, valid, seen)
+        for turn in sorted({one.turn for one in passes}):
+            now = [one for one in passes if one.turn == turn]
+            for one in now if turn else ():
+                one.wanted &= ~valid[one.time]
+            self._read_bands(now, window, values)
+            for one in now if turn else ():
+                valid[one.time] |= one.wanted
+        seen |= valid
+        observed = buffers.array(" observed", window.shape, np.dtype(np.int16))
+        count_valid(seen, observed)
         return Strip(values, valid, observed)
 
-    def _merge(
-        self, item: Item, row: int, rows: int, values: Mapping[str, NDArray[Any]], valid: NDArray[np.bool_]
-    ) -> NDArray[np.bool_]:
-        """Add an item to its acquisition where nothing valid is yet; return where the item was observed."""
-        clear, cloud = self._masked(item, row, rows)
-        if not clear.any():
-            return cloud  # nothing here would be used, so its bands are not even decoded
-        parts: dict[str, NDArray[Any]] = {}
-        for band in values:
-            parts[band], good = self._band(item.assets[band]).read(row, rows)
-            clear &= good
-        take = clear & ~valid
-        for band, target in values.items():
-            np.copyto(target, self._scaled(band, item, parts[band]), where=take, casting="same_kind")
-        valid |= clear
-        return clear | cloud
+    def _masks(self, window: Window, valid: NDArray[np.bool_], seen: NDArray[np.bool_]) -> list["_Pass"]:
+        """Read the masks of all items: fill ``seen`` with what is dropped, and return where bands are wanted."""
+        passes = [
+            # The first item of an acquisition works in the window's own array: nothing is to be merged.
+            _Pass(time, turn, item, np.empty(window.shape, np.bool_) if turn else valid[time])
+            for time, one in enumerate(self._order.acquisitions)
+            for turn, item in enumerate(one.items)
+        ]
+        dropped = [np.empty(window.shape, np.bool_) if one.turn else seen[one.time] for one in passes]
+        asked = [
+            self._workers.submit(self._mask, one.item, window, one.wanted, cloud)
+            for one, cloud in zip(passes, dropped, strict=True)
+        ]
+        results(asked)
+        for one, cloud in zip(passes, dropped, strict=True):
+            if one.turn:
+                seen[one.time] |= cloud
+        return passes
 
-    def _scaled(self, band: str, item: Item, part: NDArray[Any]) -> NDArray[Any]:
-        if band not in self._mixed:
-            return part
-        rule = self._rule_of(item.assets[band])
-        return part * rule.gain + rule.shift
-
-    def _masked(self, item: Item, row: int, rows: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-        """Return clear and dropped pixels of an item, the dropped ones grown."""
-        mask, halo, width = self._imagery.mask, self._halo, self._grid.width
+    def _mask(self, item: Item, window: Window, clear: NDArray[np.bool_], cloud: NDArray[np.bool_]) -> None:
+        """Fill clear and dropped pixels of an item, the dropped ones grown."""
+        mask, halo = self._imagery.mask, self._halo
         if mask is None:
-            return np.ones((rows, width), np.bool_), np.zeros((rows, width), np.bool_)
+            clear[:], cloud[:] = True, False
+            return
         asset = item.assets[MASK]
-        # The margin makes clouds beyond the strip and the tile grow into it, so that neighbours fit together.
-        reader = self._pool.get(
-            asset, resolve_href(self._root, asset.href), self._grid.padded(halo), "nearest"
-        )
-        clear, dropped = classify(*reader.read(row, rows + 2 * halo), mask)
-        grown = dilate(dropped, halo)
-        inside = np.s_[halo : halo + rows, halo : halo + width]
-        return clear[inside] & ~grown[inside], (clear | dropped)[inside] & grown[inside]
+        # The margin makes clouds beyond the window and the tile grow into it, so that neighbours fit together.
+        around, whole = _grown(window, halo), _grown(Window(0, 0, self._grid.width, self._grid.height), halo)
+        padded = self._grid.padded(halo)
+        with self._pool.use(asset, self._locations[asset], padded, "nearest") as reader:
+            frame, good, bad = self._rows[asset].read(
+                reader, around, whole, self._lowest[self._places[window]]
+            )
+        if not halo:
+            frame.spread(good, clear)
+            frame.spread(bad, cloud)
+            return
+        good, bad = frame.spread(good), frame.spread(bad)
+        grown = dilate(bad, halo)
+        inside = np.s_[halo : halo + window.height, halo : halo + window.width]
+        np.logical_and(good[inside], ~grown[inside], out=clear)
+        np.logical_and((good | bad)[inside], grown[inside], out=cloud)
+
+    def _read_bands(
+        self, passes: Sequence[_Pass], window: Window, values: Mapping[str, NDArray[Any]]
+    ) -> None:
+        """Read the bands of items where they are wanted; drop what is not valid from ``wanted``."""
+        jobs = []
+        for one in passes:
+            plans: dict[Layout, Needed] = {}
+            for band in values:
+                layout = self._layouts[one.item.assets[band]]
+                if layout not in plans:
+                    plans[layout] = needed(layout, window, one.wanted)
+                jobs.append((one, band, plans[layout]))
+            for layout in plans:
+                drop_outside(one.wanted, layout.extent, window)
+        futures = [
+            self._workers.submit(self._read_band, one, band, plan, window, values[band][one.time])
+            for one, band, plan in jobs
+        ]
+        for (one, band, plan), part in zip(jobs, results(futures), strict=True):
+            self._counts.add(plan.decoded, plan.skipped)
+            if part is not None:
+                np.copyto(values[band][one.time], part, where=one.wanted)
+
+    def _read_band(
+        self, one: _Pass, band: str, plan: Needed, window: Window, target: NDArray[Any]
+    ) -> NDArray[Any] | None:
+        """Read a band of an item into the window's array, or into one of its own that is returned."""
+        if not plan.regions:
+            return None
+        asset = one.item.assets[band]
+        direct = not one.turn and band not in self._scaling.mixed
+        with self._use(asset) as reader:
+            part = target if direct else np.zeros(window.shape, reader.own.dtype)
+            for region in plan.regions:
+                reader.read_into(region, window, part, one.wanted, one.guard)
+        return None if direct else self._scaling.scaled(band, asset, part)
+
+
+def _grown(window: Window, px: int) -> Window:
+    """Return a window of the grid as one of the grid that is padded by ``px``, with that margin around it."""
+    return dataclasses.replace(window, width=window.width + 2 * px, height=window.height + 2 * px)

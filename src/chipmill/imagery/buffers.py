@@ -1,0 +1,45 @@
+"""Arrays that are kept from use to use, because fresh memory costs as much as filling it."""
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Buffers:
+    """Arrays by name, each kept at the largest size that was asked for; for one user at a time."""
+
+    def __init__(self) -> None:
+        self._kept: dict[str, NDArray[np.uint8]] = {}
+
+    def array(self, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+        """Return an array that holds anything, good until the next call with that name."""
+        size = int(np.prod(shape)) * dtype.itemsize
+        if name not in self._kept or self._kept[name].size < size:
+            self._kept[name] = np.empty(size, np.uint8)
+        return self._kept[name][:size].view(dtype).reshape(shape)
+
+
+class _Local(threading.local):
+    def __init__(self) -> None:
+        self.buffers = Buffers()
+
+
+_local: Final = _Local()
+_spare: Final[list[Buffers]] = []
+
+
+def scratch() -> Buffers:
+    """Return the arrays of this thread, for what is used up within a function."""
+    return _local.buffers
+
+
+@contextlib.contextmanager
+def lent_buffers(count: int) -> Iterator[list[Buffers]]:
+    """Lend some buffers; the next who asks gets them again, and no more than ``count`` are kept."""
+    taken = [_spare.pop() if _spare else Buffers() for _ in range(count)]
+    yield taken
+    _spare.extend(taken[: max(0, count - len(_spare))])
