@@ -20,18 +20,18 @@ setup:
 demo: setup  ## a simulated region from archive to map and report; SIZE=small|medium|large
 	@$(BIN)/chipmill demo --size $(SIZE)
 
-# Tier = its budget in seconds on a quiet machine of two cores, its folders, options of pytest. Two tiers run at a time:
-# most wait for processes that they started. Long ones come first.
-tier-unit := 80 tests/unit tests/properties --numprocesses=2 --dist=loadfile
+# Tier = its budget in seconds on two cores that another tier shares, its folders, options of pytest. Two tiers run at a
+# time: most wait for processes that they started. Long ones come first.
+tier-unit := 160 tests/unit tests/properties --numprocesses=2 --dist=loadfile
 tier-services := 480 tests/services tests/ui
-tier-e2e := 240 tests/e2e
-tier-faults-flow := 240 tests/faults/flow
-tier-flows := 150 tests/tasks tests/flows
-tier-learning := 120 tests/learning
-tier-oracle := 100 tests/oracle
-tier-faults-store := 80 tests/faults/store
-tier-faults-http := 80 tests/faults/http
-tier-examples := 40 tests/examples
+tier-e2e := 300 tests/e2e
+tier-faults-flow := 300 tests/faults/flow
+tier-flows := 180 tests/tasks tests/flows
+tier-learning := 180 tests/learning
+tier-oracle := 150 tests/oracle
+tier-faults-store := 120 tests/faults/store
+tier-faults-http := 120 tests/faults/http
+tier-examples := 60 tests/examples
 TIERS := unit services e2e faults-flow flows learning oracle faults-store faults-http examples
 
 test: setup lint  ## every test, tier by tier, each within its time
