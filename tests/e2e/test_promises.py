@@ -3,6 +3,7 @@
 import csv
 import itertools
 import json
+import os
 import random
 
 import numpy as np
@@ -17,6 +18,9 @@ from rio_cogeo.cogeo import cog_validate
 from chipmill.dataset.manifest import load_manifest
 
 pytestmark = [pytest.mark.tensorflow, pytest.mark.timeout(400)]
+
+LOST = ["composite", "metrics", *(["shard"] if os.environ.get("CHIPMILL_PROFILE") == "nightly" else [])]
+"""What is lost in turn; each costs a run."""
 
 
 @pytest.fixture(scope="module")
@@ -149,7 +153,7 @@ def _tree(folder):
     }
 
 
-@pytest.mark.parametrize("lost", ["composite", "shard", "metrics"])
+@pytest.mark.parametrize("lost", LOST)
 def test_a_lost_file_is_remade_and_nothing_else(made, call, lost):
     folder, _ = made
     out = folder / "out"

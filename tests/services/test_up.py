@@ -1,6 +1,7 @@
 """`chipmill up`: found by other commands, for this user alone, and gone with all that it started."""
 
 import json
+import os
 import shutil
 import signal
 import sqlite3
@@ -18,6 +19,8 @@ from chipmill.orchestration.server import running_server
 from chipmill.orchestration.up import UpOptions, own_service, service
 
 ENDS_S = 30.0
+NIGHTLY = os.environ.get("CHIPMILL_PROFILE") == "nightly"
+"""Ctrl-C while a run is on as well: one run more."""
 
 
 @pytest.fixture
@@ -160,7 +163,7 @@ def test_ended_or_killed_it_takes_all_with_it_and_the_next_one_leaves_nothing_ru
     try:
         assert up.wait(killed).state.is_crashed(), "the history is lost, or tells a lie"
         assert not open_records(up)
-        stopped, _ = held_run(up, region, tmp_path / "stopped")
+        stopped = [held_run(up, region, tmp_path / "stopped")[0]] if NIGHTLY else []
         family = up.family()
         up.process.send_signal(signal.SIGINT)
         assert up.process.wait(ENDS_S) == 0
@@ -172,5 +175,5 @@ def test_ended_or_killed_it_takes_all_with_it_and_the_next_one_leaves_nothing_ru
         rows = history.execute(
             "select id, state_type from flow_run union select id, state_type from task_run"
         ).fetchall()
-    assert (str(stopped), "CRASHED") in rows
+    assert {(str(run), "CRASHED") for run in (killed, *stopped)} <= set(rows)
     assert not [state for _, state in rows if state in ("RUNNING", "PENDING", "CANCELLING")]
