@@ -1,7 +1,7 @@
 """A warm process that forks runs of the library: a run that is killed costs what it worked, not what it imported.
 
 Reads one request a line from stdin and answers one line: ``[{folder, dataset, imagery, at, action}, ...]`` starts the
-runs of the list at once and gives ``[{signal, error, message, events}, ...]``. It ends with its stdin.
+runs of the list at once and gives ``[{signal, error, message, events, hit}, ...]``. It ends with its stdin.
 """
 
 import contextlib
@@ -82,7 +82,7 @@ def _child(spec: dict, gate: int, sending: int, tried: tuple[int, int], count: i
             told = {"error": type(error).__name__, "message": str(error)}
         fault.at = 0
         with os.fdopen(sending, "w") as stream:
-            json.dump(told | {"events": fault.count}, stream)
+            json.dump(told | {"events": fault.count, "hit": fault.hit}, stream)
     finally:
         os._exit(0)
 

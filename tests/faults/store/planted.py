@@ -28,6 +28,8 @@ class Fault:
         self.at = at
         self.action = action
         self.count = 0
+        self.hit = ""
+        """Name of the first event that failed."""
 
     def event(self, name: str) -> None:
         """Count, and act when it is time."""
@@ -38,6 +40,7 @@ class Fault:
             os.kill(os.getpid(), signal.SIGKILL)
         code = getattr(errno, self.action)
         if name in _GROWS if code == errno.ENOSPC else self.count == self.at:
+            self.hit = self.hit or name
             raise OSError(code, os.strerror(code))
 
     def below(self, path: object) -> bool:

@@ -35,7 +35,11 @@ def test_the_version_in_force_stays_readable_whichever_call_fails(code, first, b
 
     share_out(job, range(1 if NIGHTLY else first, events + 1, STEP))
     failed = [told for told in outcomes.values() if told["error"]]
-    # a disk that stays full lets no run end; one failing call may hit what is tried again at once, or only cleans up
-    assert len(failed) >= (0.9 if code == "ENOSPC" else 0.8) * len(outcomes)
+    # pathlib takes the failure to make a folder that is there for success, so that one failing call ends no run
+    harmless = [told for told in outcomes.values() if told["hit"] == "os.mkdir"] if code == "EIO" else []
+    assert len(failed) >= 0.9 * (len(outcomes) - len(harmless))
+    assert [
+        told for told in outcomes.values() if told["hit"] and not told["error"] and told not in harmless
+    ] == []
     if code == "ENOSPC":
         assert [told for told in failed if not FULL.search(told["message"])] == []
