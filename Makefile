@@ -57,7 +57,7 @@ LOCK := $(BIN)/uv pip compile --quiet --python-version 3.12 --universal --genera
 	--no-emit-index-url --no-annotate --custom-compile-command "make lock" --upgrade
 LOCK_IMAGE := $(LOCK) --constraints requirements.lock
 lock: setup  ## newest versions within the bounds of pyproject.toml into the lock files
-	$(LOCK) pyproject.toml --extra train --group test --group lint --group bench --group build -o requirements.lock
+	$(LOCK) pyproject.toml --extra train --extra notebook --group test --group lint --group bench --group build -o requirements.lock
 	$(LOCK_IMAGE) pyproject.toml -o docker/worker.lock
 	$(LOCK_IMAGE) pyproject.toml --extra gpu -o docker/gpu.lock
 	$(LOCK_IMAGE) --group build -o docker/build.lock
