@@ -158,6 +158,7 @@ def _show_estimates(view: Terminal, grid: "Grid") -> None:
 
 
 def _finish(view: Terminal, rows: "tuple[Row, ...]") -> None:
+    from chipmill.orchestration.jobs import UP_TO_DATE
     from chipmill.report.numbers import DASH, duration
 
     lines = [
@@ -165,7 +166,7 @@ def _finish(view: Terminal, rows: "tuple[Row, ...]") -> None:
     ]
     view.table(("Region", "Period", "State", ">Worked"), lines)
     if all(row.state == "current" for row in rows):
-        view.say("everything is up to date: nothing to do", "green")
+        view.say(UP_TO_DATE, "green")
     code = 3 if any(row.state == "failed" for row in rows) else 0
     view.result({"ok": code == 0, "exit_code": code, "cells": [asdict(row) for row in rows]})
     if code:
