@@ -223,12 +223,13 @@ def test_a_dead_run_is_closed_with_all_below_it_and_tried_again(worker, files, c
     assert keys(client, cell)["1"]["run_count"] == 2
 
 
-def test_without_the_deployment_it_says_what_is_missing(worker, files, tmp_path):
+def test_without_the_deployment_it_says_what_is_missing(worker, files, tmp_path, state_dir):
     predict = tmp_path / "predict.yaml"
     predict.write_text("model: crops\n")
     error = outcome(backfill("predict_map", files, (), None, str(predict)))
     assert isinstance(error, ServerError)
     assert "has no deployment predict-map/cell" in str(error)
+    assert list((state_dir / "backfills").iterdir()) == [], "the mark of a run that was not killed"
 
 
 def test_a_dry_run_makes_a_table_and_nothing_else(server, tmp_path, client):

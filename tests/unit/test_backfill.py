@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from typer.testing import CliRunner
@@ -17,7 +18,7 @@ from chipmill.core.errors import BadInputError, ServerError
 from chipmill.core.holder import killed_holder
 from chipmill.core.store import lock, write_json, write_text
 from chipmill.core.units import UnitResult, freeze_batches, work_batch
-from chipmill.orchestration import backfill, cell_estimates, cell_table
+from chipmill.orchestration import backfill, cell_estimates, cell_runs, cell_table
 from chipmill.orchestration.backfill import Backfill, CellsFailedError
 from chipmill.orchestration.cell_table import Row, named_failed, table_rows
 from chipmill.orchestration.choosing import CellRun, choose
@@ -259,7 +260,8 @@ def test_the_table_of_what_a_cell_needs_next(cell, runs, current, flags, act, nu
         )
         for i, (state, n) in enumerate(runs)
     ]
-    dead = flags.pop("dead", "") if "dead" in flags else ""
+    flags = {"dead": "", **flags}
+    dead = flags.pop("dead")
     choice = choose(cell, runs=known, current=lambda: current, dead=lambda _: dead, **flags)
     assert choice.act == act
     if number is not None:
@@ -807,3 +809,30 @@ def test_an_artifact_is_made_once_and_kept_up_to_date(monkeypatch):
     assert updated == [50.0, ["waiting", "done"], 100.0, ["done", "done"]], (
         "at most every two seconds, but the end at once"
     )
+
+
+class Events:
+    """A server that gives the newest beats of the runs asked for, as many as go on a page."""
+
+    def __init__(self, beats):
+        self.beats = beats
+
+    def request(self, _method, _path, json):
+        wanted = json["filter"]["resource"]["id"]
+        found = [one for one in self.beats if one["resource"]["prefect.resource.id"] in wanted]
+        return SimpleNamespace(json=lambda: {"events": found[: json["limit"]]})
+
+
+def test_a_run_that_beats_is_never_without_a_sign_because_others_beat_too():
+    ids = [f"run-{number}" for number in range(120)]
+    beats = [
+        {
+            "resource": {"prefect.resource.id": f"prefect.flow-run.{one}"},
+            "occurred": (NOW - dt.timedelta(seconds=180 * turn)).isoformat(),
+        }
+        for turn in range(3)
+        for one in ids
+    ]
+    runs = cell_runs.ServerRuns(Events(beats), "build-dataset")
+    assert runs.beats(ids) == dict.fromkeys(ids, NOW)
+    assert runs.beats([]) == {}

@@ -81,6 +81,15 @@ def test_the_holder_of_a_lock_is_named_only_while_it_holds_it(tmp_path):
     assert lock_holder(path) is None
 
 
+def test_a_lock_that_is_removed_during_a_look_is_free(tmp_path, monkeypatch):
+    path = tmp_path / ".lock"
+    with lock(path, "r1"):
+        monkeypatch.setattr("chipmill.core.holder._lives", lambda _: path.unlink() is None)
+        assert lock_holder(path) is None
+    monkeypatch.setattr("pathlib.Path.is_file", lambda _: True)  # it was there a moment ago
+    assert lock_holder(path) is None
+
+
 def test_a_look_at_the_lock_of_a_dead_process_does_not_touch_it(tmp_path, monkeypatch):
     path = tmp_path / ".lock"
     with lock(path, "r1"):

@@ -21,7 +21,7 @@ from chipmill.region.config import Region
 from chipmill.region.jobs import PredictConfig, TrainConfig
 from chipmill.region.load import load_predict, load_region, load_train
 
-HERE = Beacon("http://127.0.0.1:1/api", "chipmill", "word", os.getpid(), ("/data",))
+HERE = Beacon("http://127.0.0.1:1/api", "chipmill", "word", os.getpid())
 MODELS = {
     "region": (Region, load_region),
     "train": (TrainConfig, load_train),
@@ -153,6 +153,9 @@ def test_roots_are_those_named_then_those_of_the_environment_then_this_folder(tm
     monkeypatch.setenv("CHIPMILL_ROOTS", f"{one}{os.pathsep}{tmp_path}")
     assert checked_roots(()) == (one.resolve(), tmp_path.resolve())
     assert checked_roots((two,)) == (one.resolve(),)
+    monkeypatch.setenv("CHIPMILL_ROOTS", str(tmp_path / "gone"))
+    with pytest.raises(BadInputError, match=r"CHIPMILL_ROOTS names .*gone"):
+        checked_roots(())
 
 
 @pytest.mark.parametrize(

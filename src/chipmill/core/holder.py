@@ -26,7 +26,10 @@ def killed_holder(path: Path) -> dt.datetime | None:
 
 
 def _read(path: Path) -> str:
-    return path.read_text(errors="replace").strip() if path.is_file() else ""
+    try:
+        return path.read_text(errors="replace").strip()
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        return ""  # it may have been removed this moment, as a backfill that ends removes its own
 
 
 def lock_holder(path: Path) -> str | None:
@@ -39,14 +42,22 @@ def lock_holder(path: Path) -> str | None:
     found = _HOLDER.search(text)
     if found is None or (found["host"] == socket.gethostname() and not _lives(int(found["pid"]))):
         return None
-    handle = os.open(path, os.O_RDONLY)
+    return text if is_locked(path) else None
+
+
+def is_locked(path: Path) -> bool:
+    """Tell whether a lock is held; the look itself holds it for a moment, shared with other looks."""
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    except OSError:
+        return False  # nobody made one here, and `lock` says what is wrong with the place
     try:
         fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
-        return text
+        return True
     finally:
         os.close(handle)
-    return None
+    return False
 
 
 def _lives(pid: int) -> bool:

@@ -42,7 +42,7 @@ class Runs(Protocol):
         """Return runs by their ids, with one request."""
 
     def beats(self, ids: Sequence[str]) -> Mapping[str, dt.datetime]:
-        """Return the last sign of life of runs, with one request."""
+        """Return the last sign of life of runs."""
 
     def start(self, cell: Cell, key: str) -> CellRun:
         """Start a run of a key, or return the one that has it."""

@@ -5,7 +5,6 @@ The file alone proves nothing, since kill -9 leaves it behind: it counts only wh
 
 import contextlib
 import dataclasses
-import fcntl
 import json
 import os
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from chipmill.core.errors import LockedError
+from chipmill.core.holder import is_locked
 from chipmill.core.store import lock
 
 _FILE: Final = "up.json"
@@ -29,8 +29,6 @@ class Beacon:
     user: str
     password: str
     pid: int
-    roots: tuple[str, ...]
-    """Where the paths of its runs may lie."""
 
 
 @contextlib.contextmanager
@@ -77,17 +75,7 @@ def light(state_dir: Path, beacon: Beacon) -> None:
 
 def is_held(state_dir: Path) -> bool:
     """Tell whether a `chipmill up` of this state directory lives, ready or still starting."""
-    try:
-        handle = os.open(state_dir / _LOCK, os.O_RDONLY | os.O_NOFOLLOW)
-    except OSError:
-        return False  # none was ever started here
-    try:
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(handle)
-    return False
+    return is_locked(state_dir / _LOCK)
 
 
 def read_beacon(state_dir: Path) -> Beacon | None:
@@ -98,4 +86,4 @@ def read_beacon(state_dir: Path) -> Beacon | None:
         facts = json.loads((state_dir / _FILE).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    return Beacon(**(facts | {"roots": tuple(facts["roots"])}))
+    return Beacon(**facts)

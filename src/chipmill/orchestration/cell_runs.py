@@ -29,6 +29,10 @@ if TYPE_CHECKING:
 _PAGE: Final = 200
 _TAGS: Final = 50
 """Cells that one request asks for."""
+_EVENTS: Final = 50
+"""The most that the server gives on a page."""
+_BEATING: Final = 10
+"""Runs that one request asks for, so that the newest events are some of each: a run without any would count as dead."""
 _AROUND: Final = re.compile(
     r"^Flow run encountered an exception:? ?(\w+Error: )?|: redo only the failed ones with: .*$", re.DOTALL
 )
@@ -88,8 +92,10 @@ def _told_if_killed(client: "SyncPrefectClient") -> Iterator[None]:
             path.unlink(missing_ok=True)
     own = folder / str(flow_run.id)
     with lock(own, str(flow_run.name)):
-        yield
-    own.unlink(missing_ok=True)
+        try:
+            yield
+        finally:
+            own.unlink(missing_ok=True)  # also where cells failed; only one that was killed leaves it
 
 
 def _crash(client: "SyncPrefectClient", run: UUID, reason: str) -> None:
@@ -143,35 +149,38 @@ class ServerRuns:
         from prefect.client.schemas.sorting import FlowRunSort
 
         found: list[FlowRun] = []
-        page: list[FlowRun] = []
-        while not found or len(page) == _PAGE:
+        while True:
             with _answering():
                 page = self._client.read_flow_runs(
                     flow_run_filter=wanted, sort=FlowRunSort.ID_DESC, limit=_PAGE, offset=len(found)
                 )
             found += page
-            if not page:
+            if len(page) < _PAGE:
                 break
         # a run that somebody made by hand with the same tag has no key of ours
         return [_cell_run(run) for run in found if (run.idempotency_key or "").startswith(f"{self._slug}/")]
 
     def beats(self, ids: Sequence[str]) -> Mapping[str, dt.datetime]:
         """Return the last sign of life of runs, as far as the newest events have one."""
-        if not ids:
-            return {}
+        newest: dict[str, dt.datetime] = {}
+        for at in range(0, len(ids), _BEATING):
+            for event in self._newest_beats(ids[at : at + _BEATING]):
+                run = event["resource"]["prefect.resource.id"].removeprefix("prefect.flow-run.")
+                newest.setdefault(run, dt.datetime.fromisoformat(event["occurred"]))
+        return newest
+
+    def _newest_beats(self, ids: Sequence[str]) -> list[dict[str, Any]]:
         wanted = {
             "event": {"name": ["prefect.flow-run.heartbeat"]},
             "resource": {"id": [f"prefect.flow-run.{one}" for one in ids]},
             "order": "DESC",
         }
         with _answering():
-            body = {"filter": wanted, "limit": 50}
-            events = self._client.request("POST", "/events/filter", json=body).json()["events"]
-        newest: dict[str, dt.datetime] = {}
-        for event in events:
-            run = event["resource"]["prefect.resource.id"].removeprefix("prefect.flow-run.")
-            newest.setdefault(run, dt.datetime.fromisoformat(event["occurred"]))
-        return newest
+            body = {"filter": wanted, "limit": _EVENTS}
+            events: list[dict[str, Any]] = self._client.request("POST", "/events/filter", json=body).json()[
+                "events"
+            ]
+        return events
 
     def start(self, cell: Cell, key: str) -> CellRun:
         """Start a run of a key as part of this backfill, or return the one that has the key."""

@@ -10,13 +10,14 @@ from uuid import UUID
 
 import psutil
 
+from chipmill.orchestration.records import open_flows, open_tasks
+
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
 
 _PAGE: Final = 200
 _LAG_S: Final = 3.0
 _POLL_S: Final = 0.25
-_OPEN: Final = ("RUNNING", "PENDING", "CANCELLING")
 
 
 def crash_unfinished(run: UUID) -> None:
@@ -46,7 +47,7 @@ def crash_lost_runs(pools: list[str], grace_s: float) -> None:
     where = WorkPoolFilter(name=WorkPoolFilterName(any_=pools))
     end = time.monotonic() + grace_s
     with get_client(sync_client=True) as client:
-        found = client.read_flow_runs(flow_run_filter=_open_filter(), work_pool_filter=where, limit=_PAGE)
+        found = client.read_flow_runs(flow_run_filter=open_flows(), work_pool_filter=where, limit=_PAGE)
         while any(_lives(run.infrastructure_pid) for run in found) and time.monotonic() < end:
             time.sleep(_POLL_S)
         for run in found:
@@ -60,7 +61,7 @@ def _crash_below(client: "SyncPrefectClient", run: UUID) -> None:
     from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId, FlowRunFilterParentFlowRunId
 
     own = FlowRunFilter(id=FlowRunFilterId(any_=[run]))
-    for task in client.read_task_runs(flow_run_filter=own, task_run_filter=_open_tasks(), limit=_PAGE):
+    for task in client.read_task_runs(flow_run_filter=own, task_run_filter=open_tasks(), limit=_PAGE):
         client.set_task_run_state(task.id, _gone(), force=True)
     below = FlowRunFilter(parent_flow_run_id=FlowRunFilterParentFlowRunId(any_=[run]))
     for flow in client.read_flow_runs(flow_run_filter=below, limit=_PAGE):
@@ -89,19 +90,3 @@ def _lives(pid: str | None) -> bool:
         return bool(psutil.Process(int(pid)).status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return False
-
-
-def _open_filter() -> Any:
-    from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterState, FlowRunFilterStateType
-    from prefect.client.schemas.objects import StateType
-
-    kinds = [StateType(name) for name in _OPEN]
-    return FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=kinds)))
-
-
-def _open_tasks() -> Any:
-    from prefect.client.schemas.filters import TaskRunFilter, TaskRunFilterState, TaskRunFilterStateType
-    from prefect.client.schemas.objects import StateType
-
-    kinds = [StateType(name) for name in _OPEN]
-    return TaskRunFilter(state=TaskRunFilterState(type=TaskRunFilterStateType(any_=kinds)))

@@ -17,7 +17,8 @@ from uuid import UUID
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
-    from prefect.client.schemas.objects import State
+    from prefect.client.schemas.filters import FlowRunFilter, TaskRunFilter
+    from prefect.client.schemas.objects import State, StateType
 
 _LOG: Final = logging.getLogger("chipmill")
 _PAGE: Final = 200
@@ -93,25 +94,6 @@ def crash_task_runs(runs: Iterable[UUID], reason: str, lag_s: float = _LAG_S) ->
                 client.set_task_run_state(run, gone, force=True)
 
 
-def stop_if_cancelled() -> None:
-    """End this run, as SIGTERM would, where somebody pressed Cancel; for those that look at the server by themselves."""
-    from prefect.client.orchestration import get_client
-    from prefect.exceptions import TerminationSignal
-    from prefect.runtime import flow_run
-
-    root = flow_run.root_flow_run_id
-    if root is None:
-        return
-    with get_client(sync_client=True) as client:
-        if _is_cancelled(client, UUID(str(root))):
-            raise TerminationSignal(signal.SIGTERM)
-
-
-def _is_cancelled(client: "SyncPrefectClient", run: UUID) -> bool:
-    state = client.read_flow_run(run).state
-    return state is not None and (state.is_cancelling() or state.is_cancelled())
-
-
 @contextlib.contextmanager
 def hearing_cancel() -> Iterator[None]:
     """Inside the block, end this run as SIGTERM would once somebody presses Cancel.
@@ -141,7 +123,8 @@ def _hear(run: UUID, over: threading.Event) -> None:
     with get_client(sync_client=True) as client:
         while not over.is_set():
             with for_the_screen():
-                if _is_cancelled(client, run):
+                state = client.read_flow_run(run).state
+                if state is not None and (state.is_cancelling() or state.is_cancelled()):
                     os.kill(os.getpid(), signal.SIGTERM)
                     _call_it_cancelled(client, run)
                     return
@@ -227,15 +210,7 @@ def _recorded_state(client: "SyncPrefectClient", run: UUID, end: float) -> Any:
 
 def _open_task_runs(client: "SyncPrefectClient", runs: list[UUID] | None = None) -> list[UUID]:
     """Return task runs that are shown as not final: at most one page of all, or of ``runs``."""
-    from prefect.client.schemas import filters
-    from prefect.client.schemas.objects import StateType
-
-    kinds = [StateType.RUNNING, StateType.PENDING, StateType.CANCELLING]
-    where = filters.TaskRunFilter(
-        id=None if runs is None else filters.TaskRunFilterId(any_=runs),
-        state=filters.TaskRunFilterState(type=filters.TaskRunFilterStateType(any_=kinds)),
-    )
-    return [run.id for run in client.read_task_runs(task_run_filter=where, limit=_PAGE)]
+    return [run.id for run in client.read_task_runs(task_run_filter=open_tasks(runs), limit=_PAGE)]
 
 
 def _open_among(client: "SyncPrefectClient", runs: list[UUID]) -> list[UUID]:
@@ -244,9 +219,29 @@ def _open_among(client: "SyncPrefectClient", runs: list[UUID]) -> list[UUID]:
 
 
 def _open_flow_runs(client: "SyncPrefectClient") -> list[UUID]:
-    from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterState, FlowRunFilterStateType
+    return [run.id for run in client.read_flow_runs(flow_run_filter=open_flows(), limit=_PAGE)]
+
+
+def open_tasks(runs: list[UUID] | None = None) -> "TaskRunFilter":
+    """Return the filter of task runs that are shown as begun and not final: of all, or of ``runs``."""
+    from prefect.client.schemas import filters
+
+    kinds = filters.TaskRunFilterStateType(any_=_open_states())
+    return filters.TaskRunFilter(
+        id=None if runs is None else filters.TaskRunFilterId(any_=runs),
+        state=filters.TaskRunFilterState(type=kinds),
+    )
+
+
+def open_flows() -> "FlowRunFilter":
+    """Return the filter of flow runs that are shown as begun and not final."""
+    from prefect.client.schemas import filters
+
+    kinds = filters.FlowRunFilterStateType(any_=_open_states())
+    return filters.FlowRunFilter(state=filters.FlowRunFilterState(type=kinds))
+
+
+def _open_states() -> "list[StateType]":
     from prefect.client.schemas.objects import StateType
 
-    kinds = [StateType.RUNNING, StateType.PENDING, StateType.CANCELLING]
-    where = FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=kinds)))
-    return [run.id for run in client.read_flow_runs(flow_run_filter=where, limit=_PAGE)]
+    return [StateType.RUNNING, StateType.PENDING, StateType.CANCELLING]

@@ -1,4 +1,4 @@
-"""Where the workflow server comes from: the one that PREFECT_API_URL names, else a child of this process.
+"""Where the workflow server comes from: PREFECT_API_URL names it, a `chipmill up` has it, else it is a child of ours.
 
 Our own server listens on 127.0.0.1 alone, asks for a random password, and ends with its parent, also by kill -9: it
 reads its standard input, which closes when the parent is gone (`server_child`). Its database, home and log lie in the
@@ -27,7 +27,7 @@ from chipmill.core.store import lock
 from chipmill.orchestration.beacon import Beacon, read_beacon
 from chipmill.orchestration.child import Child
 from chipmill.orchestration.records import crash_left_overs, send_out, wait_for_records
-from chipmill.orchestration.settings import read_settings
+from chipmill.orchestration.settings import Settings, read_settings
 
 _SERVER: Final = "chipmill.orchestration.server_child"
 _MAX_SERVERS: Final = 64
@@ -52,6 +52,9 @@ class ServerRef:
     own: bool
     """True where this process started it."""
     log: Path | None = None
+    user: str = ""
+    """Of a running `chipmill up`; "" where PREFECT_API_URL names the server, whose login is the user's affair."""
+    password: str = dataclasses.field(default="", repr=False)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -72,19 +75,10 @@ def running_server(meanwhile: Callable[[], object] = lambda: None) -> Iterator[S
     where the named server does not answer, or ours not within CHIPMILL_SERVER_TIMEOUT_S, with the path of its log.
     """
     settings = read_settings()
-    os.environ.update(CLIENT_ENVIRONMENT)
-    if settings.api_url:
-        require_answer(settings.api_url)
-        yield ServerRef(settings.api_url, own=False)
-        return
-    if beacon := living_beacon(settings.state_dir):
-        os.environ["PREFECT_HOME"] = str(make_state_dir(settings.state_dir / "client"))
-        with client_settings(beacon.url, beacon.password):
-            try:
-                yield ServerRef(beacon.url, own=False)
-            finally:
-                send_out()
-        return
+    with standing_server(settings) as found:
+        if found is not None:
+            yield found
+            return
     with (
         _free_home(make_state_dir(settings.state_dir)) as home,
         own_server(home, settings.server_timeout_s, meanwhile) as server,
@@ -100,7 +94,28 @@ def running_server(meanwhile: Callable[[], object] = lambda: None) -> Iterator[S
             crash_left_overs()
 
 
-def require_answer(url: str) -> None:
+@contextlib.contextmanager
+def standing_server(settings: Settings) -> Iterator[ServerRef | None]:
+    """Give the server that PREFECT_API_URL names, else that of a running `chipmill up`, else None: ours is needed.
+
+    Prefect's settings point at it inside the block. Raises ServerError where the named server does not answer.
+    """
+    os.environ.update(CLIENT_ENVIRONMENT)
+    if settings.api_url:
+        _require_answer(settings.api_url)
+        yield ServerRef(settings.api_url, own=False)
+    elif beacon := _living_beacon(settings.state_dir):
+        os.environ["PREFECT_HOME"] = str(make_state_dir(settings.state_dir / "client"))
+        with client_settings(beacon.url, beacon.password):
+            try:
+                yield ServerRef(beacon.url, own=False, user=beacon.user, password=beacon.password)
+            finally:
+                send_out()
+    else:
+        yield None
+
+
+def _require_answer(url: str) -> None:
     """Raise ServerError where the server that the user named does not answer."""
     if not answers(url, _PATIENCE_S):
         raise ServerError(
@@ -109,7 +124,7 @@ def require_answer(url: str) -> None:
         )
 
 
-def living_beacon(state_dir: Path) -> Beacon | None:
+def _living_beacon(state_dir: Path) -> Beacon | None:
     """Return the address of a running `chipmill up` whose server answers, else None."""
     beacon = read_beacon(state_dir)
     return beacon if beacon and answers(beacon.url, _PATIENCE_S) else None

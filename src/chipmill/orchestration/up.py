@@ -22,14 +22,14 @@ from chipmill.orchestration.server import (
     CLIENT_ENVIRONMENT,
     OwnServer,
     client_settings,
-    living_beacon,
     own_server,
-    require_answer,
+    standing_server,
 )
 from chipmill.orchestration.settings import Settings, read_settings
+from chipmill.region.roots import ROOTS_ENV
+from chipmill.region.roots import roots as allowed_roots
 
 USER: Final = "chipmill"
-_ROOTS: Final = "CHIPMILL_ROOTS"
 _WORKER: Final = "chipmill.orchestration.worker_child"
 _WORKER_GRACE_S: Final = 20.0
 _LAG_S: Final = 5.0
@@ -55,7 +55,6 @@ class ServiceRef:
 
     url: str
     """Of its API, ending in /api."""
-    ui_url: str
     user: str
     """"" where PREFECT_API_URL names the server, whose login is the user's affair."""
     password: str = dataclasses.field(repr=False)
@@ -63,6 +62,11 @@ class ServiceRef:
     """True where this process started it."""
     gone: Callable[[], str] = dataclasses.field(default=lambda: "", repr=False)
     """Names the log of a part that died so often that it is not started again, else ""."""
+
+    @property
+    def ui_url(self) -> str:
+        """The screen that people open."""
+        return self.url.removesuffix("/api")
 
 
 @contextlib.contextmanager
@@ -75,23 +79,12 @@ def service(
     `chipmill up`, else our own for the block. ``meanwhile`` is called while ours starts. Raises ServerError where the
     server does not answer, BadInputError for options that cannot be meant.
     """
-    settings = read_settings()
-    os.environ.update(CLIENT_ENVIRONMENT)
-    if settings.api_url:
-        require_answer(settings.api_url)
-        yield ServiceRef(settings.api_url, settings.api_url.removesuffix("/api"), "", "", own=False)
-    elif beacon := living_beacon(settings.state_dir):
-        os.environ["PREFECT_HOME"] = str(make_state_dir(settings.state_dir / "client"))
-        with client_settings(beacon.url, beacon.password):
-            try:
-                yield ServiceRef(
-                    beacon.url, beacon.url.removesuffix("/api"), beacon.user, beacon.password, own=False
-                )
-            finally:
-                send_out()
-    else:
-        with own_service(options or UpOptions(), meanwhile) as ref:
-            yield ref
+    with standing_server(read_settings()) as found:
+        if found is not None:
+            yield ServiceRef(found.url, found.user, found.password, own=False)
+            return
+    with own_service(options or UpOptions(), meanwhile) as ref:
+        yield ref
 
 
 @contextlib.contextmanager
@@ -122,21 +115,18 @@ def own_service(options: UpOptions, meanwhile: Callable[[], object] = lambda: No
             make_pools({**POOLS, "work": options.at_once})
             with _workers(settings, home, server, roots) as workers:
                 deploy(wanted)
-                light(
-                    state, Beacon(server.ref.url, USER, server.password, os.getpid(), tuple(map(str, roots)))
-                )
+                light(state, Beacon(server.ref.url, USER, server.password, os.getpid()))
                 yield _ref(server, workers)
 
 
 def checked_roots(named: tuple[Path, ...]) -> tuple[Path, ...]:
     """Return the directories below which the paths of runs may lie; raises BadInputError for one that is none."""
-    listed = named or tuple(Path(text) for text in os.environ.get(_ROOTS, "").split(os.pathsep) if text)
-    for path in listed:
+    for path in named:
         if not path.is_dir() or os.pathsep in str(path):
             raise BadInputError(
                 f"--root {path} is no directory (or has {os.pathsep!r} in its name): give folders"
             )
-    return tuple(path.resolve() for path in listed or (Path.cwd(),))
+    return tuple(path.resolve() for path in named) or allowed_roots() or (Path.cwd().resolve(),)
 
 
 @contextlib.contextmanager
@@ -147,7 +137,7 @@ def _workers(settings: Settings, home: Path, server: OwnServer, roots: tuple[Pat
         "PREFECT_API_AUTH_STRING": f"{USER}:{server.password}",
         "PREFECT_WORKER_QUERY_SECONDS": "2",
         "CHIPMILL_STATE_DIR": str(settings.state_dir),
-        _ROOTS: os.pathsep.join(map(str, roots)),
+        ROOTS_ENV: os.pathsep.join(map(str, roots)),
     }
     child = Child(_WORKER, tuple(POOLS), facts, home, home / "worker.log")
     child.keep()
@@ -165,8 +155,7 @@ def _ref(server: OwnServer, workers: Child) -> ServiceRef:
         dead = [child for child in (server.child, workers) if child.given_up.is_set()]
         return str(dead[0].log) if dead else ""
 
-    url = server.ref.url
-    return ServiceRef(url, url.removesuffix("/api"), USER, server.password, own=True, gone=gone)
+    return ServiceRef(server.ref.url, USER, server.password, own=True, gone=gone)
 
 
 def wait_while_well(ref: ServiceRef, wait: Callable[[], bool]) -> None:
