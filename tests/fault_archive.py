@@ -4,11 +4,13 @@ import contextlib
 import dataclasses
 import http.server
 import json
+import socket
 import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 HEADER_BYTES = 32_768
@@ -230,18 +232,47 @@ def landing(url: str, *conforms: str) -> dict:
             "conformsTo": [*base, *conforms], "links": links}  # fmt: skip
 
 
+class _Httpd(http.server.ThreadingHTTPServer):
+    """Ends with its connections: what is kept alive would go on to be answered, in the middle of a later test."""
+
+    daemon_threads = False  # so that server_close waits for them
+
+    def __init__(self, *args: Any) -> None:
+        self._open: set[socket.socket] = set()
+        super().__init__(*args)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self._open.add(request)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        self._open.discard(request)
+        super().shutdown_request(request)
+
+    def handle_error(self, *args: object) -> None:
+        pass  # a client that breaks off is none of the test's concern
+
+    def server_close(self) -> None:
+        for one in list(self._open):
+            with contextlib.suppress(OSError):  # it has just ended by itself
+                socket.socket.shutdown(one, socket.SHUT_RDWR)
+        super().server_close()
+
+
 @contextlib.contextmanager
-def serve(folder: Path, tls: ssl.SSLContext | None = None) -> Iterator[FaultServer]:
-    """Serve a folder on a free port of the loopback until the block ends; by https where ``tls`` is given."""
+def serve(
+    folder: Path, tls: ssl.SSLContext | None = None, address: str = "127.0.0.1"
+) -> Iterator[FaultServer]:
+    """Serve a folder on a free port of the loopback until the block ends; by https where ``tls`` is given.
+
+    Ports come again, also from another tier that runs beside this one: where a request of somebody else or an answer
+    that GDAL remembers would matter, give an ``address`` of the loopback that nobody else has.
+    """
     shared = FaultServer(folder)
-    httpd = http.server.ThreadingHTTPServer(
-        ("127.0.0.1", 0), type("Handler", (_Handler,), {"shared": shared})
-    )
-    httpd.daemon_threads = True
-    httpd.handle_error = lambda *args: None  # a client that breaks off is none of the test's concern
+    httpd = _Httpd((address, 0), type("Handler", (_Handler,), {"shared": shared}))
     if tls is not None:
         httpd.socket = tls.wrap_socket(httpd.socket, server_side=True)
-    shared.url = f"{'https' if tls else 'http'}://127.0.0.1:{httpd.server_port}"
+    shared.url = f"{'https' if tls else 'http'}://{address}:{httpd.server_port}"
     thread = threading.Thread(target=httpd.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()
     try:

@@ -18,6 +18,7 @@ from chipmill.imagery.freeze import read_items, write_items
 from chipmill.imagery.hrefs import relative_href, resolve_href, source_root
 from chipmill.imagery.items import acquisitions
 from chipmill.imagery.label_items import find_label_items
+from chipmill.imagery.static import catalog_items
 from chipmill.orchestration.jobs import Job, look, prepare
 from chipmill.region.plan import cell_dir
 
@@ -107,6 +108,22 @@ def test_links_out_of_the_catalog_are_refused(tmp_path, archive, href):
     tiles = iw.plan(region).tiles()
     with pytest.raises(ItemSearchError, match="not below"):
         find_items(region, tiles)
+
+
+@pytest.mark.parametrize(
+    ("links", "told"),
+    [
+        (["x"], "has links that are none"),
+        ({"rel": "item"}, "has links that are none"),
+        (5, "has links that are none"),
+        ([{"rel": "item", "href": "a\0b.json"}], "cannot be read as JSON"),
+    ],
+)
+def test_links_that_are_none_are_one_sentence(tmp_path, links, told):
+    path = tmp_path / "catalog.json"
+    path.write_text(json.dumps({"type": "Catalog", "id": "root", "links": links}))
+    with pytest.raises(ItemSearchError, match=told):
+        list(catalog_items(path, None))
 
 
 def test_a_catalog_that_links_in_a_circle_ends(tmp_path, archive):

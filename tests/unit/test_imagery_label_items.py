@@ -104,6 +104,16 @@ def test_a_label_without_links_is_said_and_others_links_are_not_followed(tmp_pat
     assert again.fingerprint == answer.fingerprint
 
 
+def test_a_label_that_the_source_no_longer_has_is_counted_as_one_without_links(tmp_path, archive):
+    config = region(tmp_path, {"catalog": str(archive.write())})
+    tiles = make_tiles(config)
+    archive.items = [one for one in archive.items if one["id"] != "l1"]
+    archive.write()
+    answer = find_items(config, tiles)
+    assert answer.notes[0].startswith("s2: 2 of 3 label items link to no item of its source")
+    assert {one.tiles for one in answer.items} == {("l2",)}
+
+
 def test_other_links_are_another_answer_and_without_the_option_nothing_changes(tmp_path, archive):
     first = found(region(tmp_path, {"catalog": str(archive.write())}))
     searched = found(region(tmp_path, {"catalog": str(archive.write())}, tiles={"source_links": False}))
@@ -139,8 +149,11 @@ def test_links_over_http_are_asked_once_each(tmp_path, archive):
         config = region(tmp_path, {"stac": f"{server.url}/stac"})
         tiles = make_tiles(config)
         server.requests.clear()
-        there = find_items(config, tiles)
-        assert [(one.item_id, one.tiles) for one in there.items] == [
+        twice = [config.imagery[0], config.imagery[0].model_copy(update={"name": "again"})]
+        both = find_items(config.model_copy(update={"imagery": twice}), tiles)
+        assert [one.imagery for one in both.items] == ["s2", "s2", "again", "again"]
+        assert sum("POST" in request for request in server.requests) == 1  # one search for the labels of both
+        assert [(one.item_id, one.tiles) for one in both.items[:2]] == [
             (one.item_id, one.tiles) for one in here.items
         ]
         assert sorted(request for request in server.requests if ".json" in request) == [

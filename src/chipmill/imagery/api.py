@@ -6,12 +6,16 @@ itself for ever; so the paging is done here, over its transport. What of a condi
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote, urlsplit
 
 from chipmill.core.errors import ItemSearchError
 from chipmill.core.redact import redact
+from chipmill.imagery.items import links_of
 from chipmill.imagery.pushdown import Mode, pushed
+
+if TYPE_CHECKING:
+    from pystac_client.stac_api_io import StacApiIO
 
 TIMEOUT_S: Final = (10.0, 60.0)
 """Seconds to connect, and between two bytes of an answer."""
@@ -60,14 +64,9 @@ def search_api(
 
     from pystac_client import Client
     from pystac_client.exceptions import APIError
-    from pystac_client.stac_api_io import StacApiIO
     from pystac_client.warnings import PystacClientWarning
-    from urllib3.util import Retry
 
-    from chipmill.imagery.session import source_session
-
-    transport = StacApiIO(timeout=TIMEOUT_S)
-    source_session(transport.session, url, Retry(**RETRY))
+    transport = _transport(url)
     area = {"intersects": intersects} if intersects is not None else {"bbox": bbox}
     try:
         with warnings.catch_warnings():
@@ -101,8 +100,6 @@ def search_api(
         # Some servers silently answer with nothing to a condition that they do not understand.
         tell(sent.told if found else f"{sent.told}: it found nothing, and was asked again without")
         return found or ask({})
-    except ItemSearchError:
-        raise
     except (APIError, ValueError, KeyError, NotImplementedError, PystacClientWarning) as error:
         raise ItemSearchError(
             f"{redact(url)} did not answer a search ({redact(' '.join(str(error).split()))[:300]}): "
@@ -117,23 +114,16 @@ def collection_boxes(url: str, collection: str | None) -> list[tuple[float, floa
     not answer.
     """
     from pystac_client.exceptions import APIError
-    from pystac_client.stac_api_io import StacApiIO
-    from urllib3.util import Retry
-
-    from chipmill.imagery.session import source_session
 
     if collection is None:
         return []
-    transport = StacApiIO(timeout=TIMEOUT_S)
-    source_session(transport.session, url, Retry(**RETRY))
+    transport = _transport(url)
     try:
         found = transport.read_json(f"{url.rstrip('/')}/collections/{quote(collection, safe='')}")
         boxes = found["extent"]["spatial"]["bbox"]
         # of six numbers the third and the last are heights
         flat = [(*box[:2], *(box[3:5] if len(box) == 6 else box[2:4])) for box in boxes]
         return [(float(west), float(south), float(east), float(north)) for west, south, east, north in flat]
-    except ItemSearchError:
-        raise
     except (KeyError, TypeError, IndexError):
         return []
     except (APIError, ValueError) as error:
@@ -149,13 +139,8 @@ def fetch_item(root: str, url: str) -> Mapping[str, Any]:
     Raises ItemSearchError when it leads elsewhere, does not answer, or is no item.
     """
     from pystac_client.exceptions import APIError
-    from pystac_client.stac_api_io import StacApiIO
-    from urllib3.util import Retry
 
-    from chipmill.imagery.session import source_session
-
-    transport = StacApiIO(timeout=TIMEOUT_S)
-    source_session(transport.session, root, Retry(**RETRY))
+    transport = _transport(root)
     try:
         found: Any = transport.read_json(url)
     except (APIError, ValueError, TypeError) as error:
@@ -167,6 +152,18 @@ def fetch_item(root: str, url: str) -> Mapping[str, Any]:
     return found
 
 
+def _transport(root: str) -> "StacApiIO":
+    """Return what asks an API, and nobody else, with our waits and retries."""
+    from pystac_client.stac_api_io import StacApiIO
+    from urllib3.util import Retry
+
+    from chipmill.imagery.session import source_session
+
+    transport = StacApiIO(timeout=TIMEOUT_S)
+    source_session(transport.session, root, Retry(**RETRY))
+    return transport
+
+
 def _pages(transport: Any, url: str, method: str, parameters: dict[str, Any]) -> Iterator[Mapping[str, Any]]:
     """Yield page after page, also beyond an empty one, as long as there is a next link."""
     from pystac import Link
@@ -174,7 +171,7 @@ def _pages(transport: Any, url: str, method: str, parameters: dict[str, Any]) ->
     page = transport.read_json(url, method=method, parameters=parameters)
     while True:
         yield page
-        links = page.get("links") or []
+        links = links_of(page, redact(url))
         following = next((link for link in links if link.get("rel") == "next"), None)
         if following is None:
             return
@@ -187,12 +184,12 @@ def _pages(transport: Any, url: str, method: str, parameters: dict[str, Any]) ->
         page = transport.read_json(Link.from_dict(dict(following)), parameters=parameters)
 
 
-def _gather(pages: Iterator[Mapping[str, Any]], name: str) -> list[Mapping[str, Any]]:
+def _gather(pages: Iterator[Any], name: str) -> list[Mapping[str, Any]]:
     items: list[Mapping[str, Any]] = []
     seen: set[tuple[str, ...]] = set()
     matched: int | None = None
     for number, page in enumerate(pages, 1):
-        features = page.get("features")
+        features = page.get("features") if isinstance(page, Mapping) else None
         if not isinstance(features, list):
             raise ItemSearchError(
                 f"{name} answered page {number} without features: expected a FeatureCollection"

@@ -17,6 +17,7 @@ from affine import Affine
 from chipmill.core.errors import AssetReadError, ItemSearchError
 from chipmill.core.plain import quoted
 from chipmill.imagery.sources import open_asset
+from chipmill.region.aoi import Bounds
 from chipmill.region.identity import content_hash
 from chipmill.region.patterns import BAND, Pattern, Reading
 
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from shapely.geometry.base import BaseGeometry
 
 type Json = dict[str, Any]
-type Bounds = tuple[float, float, float, float]
 _MAX_FILES: Final = 1_000_000
 _ONE_FILE: Final = "data"
 """Key of the asset where all bands are in one file."""
@@ -33,7 +33,6 @@ _SEGMENTS: Final = 8
 """An outline's edges are cut so often before it is turned into degrees."""
 _SHA256: Final = "1220"
 """Multihash prefix of file:checksum."""
-_NOON: Final = dt.timedelta(hours=12)
 _EXTENSIONS: Final = (
     "https://stac-extensions.github.io/file/v2.1.0/schema.json",
     "https://stac-extensions.github.io/projection/v2.0.0/schema.json",

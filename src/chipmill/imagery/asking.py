@@ -4,7 +4,7 @@ The file to change for another kind of source. Nothing is filtered here for good
 """
 
 import datetime as dt
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from chipmill.imagery.api import search_api
@@ -63,7 +63,8 @@ def ask_source(
             tell=tell,
             **_area(footprints),
         )
-        return [(raw, _self_link(raw) or source.stac.rstrip("/") + "/") for raw in found]
+        home = source.stac.rstrip("/") + "/"
+        return [(raw, next(hrefs_of(raw, "self"), "") or home) for raw in found]
     if source.catalog is not None:
         return list(catalog_items(source_path(region, source), source.collection))
     import shapely
@@ -72,12 +73,12 @@ def ask_source(
     return list(listed_items(region, source, time, (west, south, east, north), auth))
 
 
-def _self_link(raw: Json) -> str | None:
+def hrefs_of(raw: Json, rel: str) -> Iterator[str]:
+    """Yield where the links of an item with a relation lead, as it writes them; what is no link is passed over."""
     links = raw.get("links")
     for link in links if isinstance(links, list) else []:
-        if isinstance(link, Mapping) and link.get("rel") == "self":
-            return str(link.get("href") or "") or None
-    return None
+        if isinstance(link, Mapping) and link.get("rel") == rel and isinstance(link.get("href"), str):
+            yield link["href"]
 
 
 def _area(footprints: Sequence["BaseGeometry"]) -> dict[str, Any]:

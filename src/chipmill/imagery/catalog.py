@@ -19,7 +19,7 @@ from chipmill.imagery.freeze import read_items, write_items
 from chipmill.imagery.hrefs import source_root
 from chipmill.imagery.indices import check_indices
 from chipmill.imagery.items import CONTRADICTION, Answer, Item, ItemsRef
-from chipmill.imagery.label_items import Bound, linked_items
+from chipmill.imagery.label_items import Bound, labels_of, linked_items
 from chipmill.imagery.pushdown import condition_of, either
 from chipmill.imagery.stac import parse_item
 from chipmill.region.config import Region
@@ -50,13 +50,15 @@ def find_items(region: Region, tiles: Sequence[Tile]) -> Answer:
     footprints = [tile_area(tile) for tile in tiles if not tile.reject]
     time = _span(region, tiles)
     asked: Asked = {}
+    labels = labels_of(region, tiles, footprints) if region.tiles.source_links else {}
+    linked: dict[str, Raw] = {}
     items: list[Item] = []
     notes: list[str] = []
     for imagery in region.imagery:
         remarks: list[str] = []
         bound: Bound = {}
         if region.tiles.source_links:
-            raw, bound = linked_items(region, imagery, tiles, footprints, remarks.append)
+            raw, bound = linked_items(region, imagery, labels, linked, remarks.append)
         else:
             raw = _asked_once(region, imagery, time, footprints, asked, remarks)
         found = [_bind(item, bound) for item in _select(region, imagery, raw, time, footprints, remarks)]

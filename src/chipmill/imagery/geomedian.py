@@ -14,7 +14,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from chipmill.imagery.kernels import Conversion
+from chipmill.imagery.kernels import Conversion, store
 
 TOLERANCE: Final = 1e-3
 """The iteration ends when a step is shorter, in the composite's integers."""
@@ -65,18 +65,9 @@ def reduce_geomedian(
         empty = ~seen.any(axis=0)
         for name, numbers in zip(names, spectrum, strict=True):
             target = out[name][rows]
-            saturated[name] += _store(numbers, empty, rules[name], target)
+            shape = target.shape
+            saturated[name] += store(numbers.reshape(shape), empty.reshape(shape), rules[name], target)
     return saturated
-
-
-def _store(
-    numbers: NDArray[np.float64], empty: NDArray[np.bool_], rule: Conversion, target: NDArray[Any]
-) -> int:
-    """Round half to even, cut to the range, write; return how many were cut."""
-    rounded = np.rint(numbers)
-    cut = np.clip(rounded, rule.low, rule.high)
-    target[:] = np.where(empty, rule.nodata, cut).reshape(target.shape)
-    return int(np.count_nonzero((cut != rounded) & ~empty))
 
 
 def geomedian(points: NDArray[np.float64], valid: NDArray[np.bool_]) -> NDArray[np.float64]:

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from chipmill.core.errors import ItemSearchError
 from chipmill.core.store import atomic_path
+from chipmill.imagery.items import mapping
+from chipmill.region.aoi import Bounds
 from chipmill.region.slots import TimeRange
 
 if TYPE_CHECKING:
@@ -21,7 +23,6 @@ if TYPE_CHECKING:
     from pyarrow.dataset import Fragment
 
 type Json = dict[str, Any]
-type Bounds = tuple[float, float, float, float]
 _MAX_ITEMS: Final = 200_000
 """Of one search; beyond it a STAC API is the right source."""
 _ROWS: Final = 4096
@@ -154,7 +155,7 @@ def _item(row: Mapping[str, Any]) -> Json:
         if name not in _TOP and name not in ("geometry", "bbox", "assets", "properties") and value is not None
     }
     nested = row.get("properties")  # some writers keep them together
-    item["properties"] = (_json(nested) if isinstance(nested, Mapping) else {}) | properties
+    item["properties"] = _json(mapping(nested)) | properties
     return item
 
 

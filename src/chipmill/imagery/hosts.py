@@ -1,7 +1,8 @@
 """How many requests are under way at one host at a time, over all processes of this machine: a server is not flooded.
 
 A turn is a lock on one of a host's N files in the state directory, so a process that is killed gives its turns back.
-Who has to wait stands in line by a file named by the time, locked too: one that is just done comes after those.
+Who has to wait stands in line by a file named by the time, locked too: one that is just done comes after those. Both are
+removed by whoever holds them; what a process left that ended in mid-turn belongs to the next one that gets the place.
 Processes that share a state directory share the turns; on several machines give each its part of N. What a proxy of
 the environment reads for us is not counted.
 """
@@ -55,7 +56,7 @@ class Turn:
         self._line = self._folder / "line"
         self._line.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._count = requests_per_host()
-        self._file: int | None = None
+        self._place: tuple[Path, int] | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -68,7 +69,7 @@ class Turn:
     @property
     def held(self) -> bool:
         """Whether it is ours now."""
-        return self._file is not None
+        return self._place is not None
 
     def take(self, timeout_s: float, wanted: Callable[[], bool] = lambda: True) -> None:
         """Wait until it is ours; raises NoTurnError after ``timeout_s``, or once it is not ``wanted`` any more."""
@@ -78,8 +79,8 @@ class Turn:
         with _Ticket(self._line) as ticket:
             while True:
                 first = ticket.is_first()
-                if first and (file := self._free()) is not None:
-                    self._file = file
+                if first and (place := self._free()) is not None:
+                    self._place = place
                     return
                 ticket.show()
                 if time.monotonic() >= ends or not wanted():
@@ -91,14 +92,14 @@ class Turn:
 
     def give(self) -> None:
         """Let the next one have it."""
-        if self._file is not None:
-            os.close(self._file)
-            self._file = None
+        if self._place is not None:
+            _remove(*self._place)
+            self._place = None
 
-    def _free(self) -> int | None:
+    def _free(self) -> tuple[Path, int] | None:
         first = random.randrange(self._count)
         places = (self._folder / str((first + step) % self._count) for step in range(self._count))
-        return next((file for place in places if (file := _locked(place)) is not None), None)
+        return next(((place, file) for place in places if (file := _locked(place)) is not None), None)
 
 
 class _Ticket:
@@ -115,15 +116,10 @@ class _Ticket:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._file is not None:
-            self._path.unlink(missing_ok=True)
-            os.close(self._file)
+            _remove(self._path, self._file)
 
     def show(self) -> None:
-        """Stand in line, where that is not so yet."""
-        if self._file is not None and not self._path.exists():
-            # Somebody looked between its making and its locking, and took it for a dead one's.
-            os.close(self._file)
-            self._file = None
+        """Stand in line, where that is not so yet: another may hold it for the moment of a look."""
         if self._file is None:
             self._file = _locked(self._path)
 
@@ -136,8 +132,7 @@ class _Ticket:
                 file = _locked(other, make=False)
                 if file is None:
                     return False
-                other.unlink(missing_ok=True)
-                os.close(file)
+                _remove(other, file)
         return True
 
 
@@ -146,10 +141,25 @@ def _locked(path: Path, *, make: bool = True) -> int | None:
     file = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | (os.O_CREAT if make else 0), 0o600)
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if _is_at(path, file):
+            return file
     except BlockingIOError:
-        os.close(file)
-        return None
+        pass
     except BaseException:
         os.close(file)
         raise
-    return file
+    os.close(file)
+    return None
+
+
+def _is_at(path: Path, file: int) -> bool:
+    """Tell whether a file still has its name: its holder may have removed it between our opening and locking it."""
+    with contextlib.suppress(FileNotFoundError):
+        return os.path.samestat(path.stat(follow_symlinks=False), os.fstat(file))
+    return False
+
+
+def _remove(path: Path, file: int) -> None:
+    """Remove a file whose lock we hold, then let go of it: no other that has the name can be locked in between."""
+    path.unlink(missing_ok=True)
+    os.close(file)

@@ -189,6 +189,24 @@ class RankingRef:
     chosen: int
 
 
+def mapping(value: Any) -> Mapping[str, Any]:
+    """Return a part of raw JSON that should be an object, an empty one where it is something else."""
+    return value if isinstance(value, Mapping) else {}
+
+
+def links_of(node: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:
+    """Return the links of a catalog's file or of a page of a search; raises ItemSearchError where they are no links.
+
+    None that cannot be read is passed over: the list of items would look whole without what it leads to.
+    """
+    links = node.get("links") or []
+    if not isinstance(links, list) or not all(isinstance(link, Mapping) for link in links):
+        raise ItemSearchError(
+            f"{name} has links that are none, expected a list of objects: mend the file or server"
+        )
+    return links
+
+
 def item_name(raw: Mapping[str, Any]) -> str:
     """Return the id of an item, any text that a table can hold; it becomes a file name only by ``tile_name``.
 

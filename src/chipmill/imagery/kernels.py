@@ -94,6 +94,17 @@ def _run(
     return saturated
 
 
+def store(numbers: NDArray[np.float64], empty: NDArray[np.bool_], rule: Conversion, out: NDArray[Any]) -> int:
+    """Fill ``out`` with numbers of the composite, rounded half to even and cut to the range; return how many were cut.
+
+    Nodata where ``empty``; the gain and shift of ``rule`` are not used.
+    """
+    rounded = np.rint(numbers)
+    cut = np.clip(rounded, rule.low, rule.high)
+    out[:] = np.where(empty, rule.nodata, cut)
+    return int(np.count_nonzero((cut != rounded) & ~empty))
+
+
 @functools.cache
 def compiled(kernel: Callable[..., int]) -> Callable[..., int]:
     """Compile on first use; the machine code is kept beside this file, or in numba's cache where that is read-only."""

@@ -15,9 +15,9 @@ from chipmill.core.errors import ItemSearchError
 from chipmill.core.redact import redact
 from chipmill.core.store import sha256_file
 from chipmill.imagery.api import fetch_item
-from chipmill.imagery.asking import Json, Raw, ask_source
+from chipmill.imagery.asking import Json, Raw, ask_source, hrefs_of
 from chipmill.imagery.hrefs import is_url, resolve_href, source_root
-from chipmill.imagery.items import Asset, item_name
+from chipmill.imagery.items import Asset, item_name, mapping
 from chipmill.imagery.reach import origin
 from chipmill.imagery.sources import open_asset
 from chipmill.imagery.stac import find_asset, parse_geometry, parse_time
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from shapely.geometry.base import BaseGeometry
 
 type Tell = Callable[[str], object]
+type Labels = Mapping[str, Sequence[Raw]]
+"""Id of a tile -> its label item; none where the source no longer has it."""
 type Bound = dict[tuple[str, str], tuple[str, ...]]
 """(Collection, id) of an item -> ids of the tiles whose labels name it, in order."""
 
@@ -49,7 +51,7 @@ def find_label_items(region: Region, bbox: tuple[float, float, float, float]) ->
     found: dict[tuple[str, str], LabelItem] = {}
     for raw, base, when in _label_items(region, shapely.box(*bbox)):
         asset = find_asset(raw, key, root, base)
-        name = (str(raw.get("collection")), item_name(raw))
+        name = _key(raw)
         classes = label_classes(raw["assets"][asset.key])
         found[name] = _label_item(name[1], when, asset, resolve_href(root, asset.href), classes)
     if not found:
@@ -83,8 +85,7 @@ def _label_items(region: Region, area: "BaseGeometry") -> Iterator[tuple[Json, s
     time = cell_range(region)
     for raw, base in ask_source(region, source, time, [area], region.tiles.auth):
         item_id = item_name(raw)
-        properties = raw.get("properties")
-        when = parse_time(properties if isinstance(properties, Mapping) else {}, item_id, region.tiles.date)
+        when = parse_time(mapping(raw.get("properties")), item_id, region.tiles.date)
         if time.holds(when) and shapely.from_wkb(parse_geometry(raw, item_id)[0]).intersects(area):
             yield raw, base, when
 
@@ -103,60 +104,63 @@ def _label_item(
         return LabelItem(item_id, when, asset.href, epsg, *grid, content, classes)
 
 
+def labels_of(region: Region, tiles: Sequence[Tile], footprints: Sequence["BaseGeometry"]) -> Labels:
+    """Return the label items of tiles, asked for once for all imagery; ``footprints`` are those of these tiles, degrees."""
+    import shapely
+
+    names = {tile.source_id: tile.tile_id for tile in tiles if not tile.reject}
+    labels: dict[str, list[Raw]] = {tile_id: [] for tile_id in names.values()}
+    for raw, base, _ in _label_items(region, shapely.box(*shapely.union_all(list(footprints)).bounds)):
+        if (tile_id := names.get(item_name(raw))) is not None:
+            labels[tile_id].append((raw, base))
+    return labels
+
+
 def linked_items(
-    region: Region, imagery: Imagery, tiles: Sequence[Tile], footprints: Sequence["BaseGeometry"], tell: Tell
+    region: Region, imagery: Imagery, labels: Labels, read: dict[str, Raw], tell: Tell
 ) -> tuple[list[Raw], Bound]:
-    """Return the items of an imagery entry that the label items of tiles name as their sources, and for which tiles.
+    """Return the items of an imagery entry that label items name as their sources, and for which tiles.
 
     Args:
         region: its tiles are label items.
         imagery: a link counts for the entry in whose source it leads: below the folder of its catalog, or on the host
             of its API, and to an item of its collection.
-        tiles: whose label items are looked at.
-        footprints: of these tiles, degrees.
+        labels: made by :func:`labels_of`.
+        read: what was read for the entries before, by its place; what is read here is added.
         tell: is called with a sentence on the tiles that have none.
 
     Raises ItemSearchError where a linked item cannot be read.
     """
-    import shapely
-
-    names = {tile.source_id: tile.tile_id for tile in tiles if not tile.reject}
     root = source_root(region, imagery.source, imagery.auth)
-    read: dict[str, Raw] = {}
-    bound: dict[tuple[str, str], list[str]] = {}
+    wanted: dict[str, Raw] = {}
+    bound: dict[tuple[str, str], set[str]] = {}
     without = 0
-    for raw, base, _ in _label_items(region, shapely.box(*shapely.union_all(list(footprints)).bounds)):
-        tile_id = names.get(item_name(raw))
-        if tile_id is None:
-            continue
-        places = [place for href in _source_links(raw) if (place := _place(root, base, href))]
-        keys = []
-        for place in dict.fromkeys(places):
+    for tile_id, label in labels.items():
+        keys = set()
+        for place in _places(root, label):
             if place not in read:
                 read[place] = _read(root, place)
             item = read[place][0]
             if imagery.source.collection in (None, item.get("collection")):
-                keys.append((str(item.get("collection") or ""), item_name(item)))
-        for key in dict.fromkeys(keys):
-            bound.setdefault(key, []).append(tile_id)
+                wanted[place] = read[place]
+                keys.add(_key(item))
+        for key in keys:
+            bound.setdefault(key, set()).add(tile_id)
         without += not keys
     if without:
         tell(
-            f"{without} of {len(names)} label items link to no item of its source: their tiles have none of it"
+            f"{without} of {len(labels)} label items link to no item of its source: their tiles have none of it"
         )
-    wanted = [one for one in read.values() if _key(one[0]) in bound]
-    return wanted, {key: tuple(sorted(found)) for key, found in bound.items()}
+    return list(wanted.values()), {key: tuple(sorted(found)) for key, found in bound.items()}
+
+
+def _places(root: str, label: Sequence[Raw]) -> list[str]:
+    hrefs = [(base, href) for raw, base in label for href in hrefs_of(raw, "source")]
+    return list(dict.fromkeys(place for base, href in hrefs if (place := _place(root, base, href))))
 
 
 def _key(raw: Json) -> tuple[str, str]:
     return str(raw.get("collection") or ""), item_name(raw)
-
-
-def _source_links(raw: Json) -> Iterator[str]:
-    links = raw.get("links")
-    for link in links if isinstance(links, list) else []:
-        if isinstance(link, Mapping) and link.get("rel") == "source" and isinstance(link.get("href"), str):
-            yield str(link["href"])
 
 
 def _place(root: str, base: str, href: str) -> str | None:

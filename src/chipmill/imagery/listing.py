@@ -8,13 +8,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from chipmill.imagery.archive import Bounds, archive_items, find_files
+from chipmill.imagery.archive import archive_items, find_files
 from chipmill.imagery.geoparquet import parquet_items
 from chipmill.imagery.hrefs import source_path, source_root
 from chipmill.imagery.objects import open_object, read_object
 from chipmill.imagery.ready import ready_times
 from chipmill.imagery.static import MAX_BYTES, collection_items, page_items, parse_json
 from chipmill.imagery.stores import is_store, object_url
+from chipmill.region.aoi import Bounds
 from chipmill.region.config import Region
 from chipmill.region.fields import Auth, Source
 from chipmill.region.patterns import Reading, parse_pattern

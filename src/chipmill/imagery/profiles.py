@@ -14,7 +14,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from chipmill.core.errors import OffsetContradictionError
-from chipmill.imagery.items import Asset
+from chipmill.imagery.items import Asset, mapping
 from chipmill.region.imagery import Imagery
 
 Json = Mapping[str, Any]
@@ -131,21 +131,21 @@ def _listed(
 
 def platform_of(raw: Json) -> str:
     """Return who took an item: platform, else constellation, else what its product implies, else unknown."""
-    properties = _mapping(raw.get("properties"))
+    properties = mapping(raw.get("properties"))
     told = properties.get("platform") or properties.get("constellation")
     return str(told or {"s": "sentinel-2", "l": "landsat"}.get(hls_sensor(raw) or "", "unknown"))
 
 
 def is_sentinel2(raw: Json) -> bool:
     """Tell whether an item is of Sentinel-2 as ESA processes it, whose offset has a rule of its own; HLS is not."""
-    properties = _mapping(raw.get("properties"))
+    properties = mapping(raw.get("properties"))
     names = (properties.get("constellation"), properties.get("platform"), raw.get("collection"))
     return hls_sensor(raw) is None and any(str(name or "").lower().startswith("sentinel-2") for name in names)
 
 
 def is_landsat2(raw: Json) -> bool:
     """Tell whether an item is of Landsat Collection 2 Level 2: surface reflectance and temperature."""
-    properties = _mapping(raw.get("properties"))
+    properties = mapping(raw.get("properties"))
     number = str(properties.get("landsat:collection_number") or "")
     level = str(properties.get("landsat:correction") or "")
     if number and level:
@@ -168,7 +168,7 @@ def sentinel2_offset(raw: Json, declared: float | None) -> tuple[float, str]:
     Raises:
         OffsetContradictionError: the item contradicts itself: flag false with declared 0, or an old baseline with -0.1.
     """
-    properties = _mapping(raw.get("properties"))
+    properties = mapping(raw.get("properties"))
     flags = [value for key, value in properties.items() if key.endswith("boa_offset_applied")]
     baseline = _baseline(properties)
     if True in flags:
@@ -195,7 +195,3 @@ def _baseline(properties: Json) -> float | None:
         return float(told) if isinstance(told, str | int | float) else None
     except ValueError:
         return None
-
-
-def _mapping(value: Any) -> Json:
-    return value if isinstance(value, Mapping) else {}

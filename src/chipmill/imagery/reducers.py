@@ -93,7 +93,5 @@ def _store(whole: NDArray[np.float64], rule: Conversion, scale: float, out: NDAr
     """Write power as the composite's integers of decibels; return how many were cut to their range."""
     empty = whole == _POWER.nodata
     with np.errstate(divide="ignore", invalid="ignore"):  # no power at all is the lowest number
-        numbers = np.rint(10.0 * np.log10(np.where(empty, 1.0, whole) / _POWER.gain) / scale)
-    cut = np.clip(numbers, rule.low, rule.high)
-    out[:] = np.where(empty, rule.nodata, cut)
-    return int(np.count_nonzero((cut != numbers) & ~empty))
+        numbers = 10.0 * np.log10(np.where(empty, 1.0, whole) / _POWER.gain) / scale
+    return kernels.store(numbers, empty, rule, out)

@@ -14,7 +14,7 @@ from typing import Any
 
 from chipmill.core.errors import AssetMismatchError, ChipmillError, ItemSearchError, OffsetContradictionError
 from chipmill.imagery.hrefs import is_url, relative_href, resolve_href
-from chipmill.imagery.items import CONTRADICTION, MASK, Asset, Item, item_name
+from chipmill.imagery.items import CONTRADICTION, MASK, Asset, Item, item_name, mapping
 from chipmill.imagery.profiles import decide, platform_of
 from chipmill.region.imagery import Imagery
 
@@ -34,7 +34,7 @@ def parse_item(imagery: Imagery, raw: Json, root: str, base: str) -> Item:
         ItemSearchError: no usable id, no geometry or no date: it cannot even be placed.
     """
     item_id = item_name(raw)
-    properties = _mapping(raw.get("properties"))
+    properties = mapping(raw.get("properties"))
     wkb, bbox = parse_geometry(raw, item_id)
     problem = ""
     assets: dict[str, Asset] = {}
@@ -106,16 +106,16 @@ def find_asset(raw: Json, wanted: str, root: str, base: str) -> Asset:
 
     Raises AssetMismatchError where there is none or more than one, ItemSearchError for an href that is not allowed.
     """
-    assets = _mapping(raw.get("assets"))
+    assets = mapping(raw.get("assets"))
     key, number = (wanted, 0) if wanted in assets else _by_name(raw, assets, wanted)
-    asset = _mapping(assets[key])
+    asset = mapping(assets[key])
     bands = _bands(asset)
     band = bands[number] if number < len(bands) else {}
     href = _href(asset)
     if href is None:
         raise AssetMismatchError(f"item {raw.get('id')}: the asset {key} has no href: mend the item")
     stored = relative_href(root, base, href)
-    place = _projection(asset, _mapping(raw.get("properties")))
+    place = _projection(asset, mapping(raw.get("properties")))
     size = asset.get("file:size")
     return Asset(
         key=key,
@@ -135,7 +135,7 @@ def find_asset(raw: Json, wanted: str, root: str, base: str) -> Asset:
 def _href(asset: Json) -> str | None:
     """Return where an asset lies: of its alternates the first over http(s), where its own href is of a store."""
     own = asset.get("href")
-    others = [_mapping(one).get("href") for one in _mapping(asset.get("alternate")).values()]
+    others = [mapping(one).get("href") for one in mapping(asset.get("alternate")).values()]
     named = [one for one in (own, *others) if isinstance(one, str) and one]
     stores = [one for one in named if re.match(r"(?!https?:|file:)[a-z][a-z0-9+.-]+://", one, re.IGNORECASE)]
     if own not in stores:
@@ -146,13 +146,13 @@ def _href(asset: Json) -> str | None:
 def _by_name(raw: Json, assets: Json, wanted: str) -> tuple[str, int]:
     found: dict[str, int] = {}
     for key in sorted(assets):
-        bands = _bands(_mapping(assets[key]))
+        bands = _bands(mapping(assets[key]))
         for number, band in enumerate(bands):
             if wanted in (band.get("common_name"), band.get("eo:common_name"), band.get("name")):
                 found.setdefault(key, number)
     # A true-colour composite holds every colour too; the file of just this band is meant where there is one.
-    single = [key for key in found if len(_bands(_mapping(assets[key]))) == 1] or list(found)
-    tiffs = [key for key in single if "tif" in str(_mapping(assets[key]).get("type") or "tif")] or single
+    single = [key for key in found if len(_bands(mapping(assets[key]))) == 1] or list(found)
+    tiffs = [key for key in single if "tif" in str(mapping(assets[key]).get("type") or "tif")] or single
     if not tiffs:
         raise AssetMismatchError(
             f"item {raw.get('id')} has no asset or band {wanted}; it has {', '.join(sorted(assets)) or 'no assets'}"
@@ -172,7 +172,7 @@ def _bands(asset: Json) -> list[dict[str, Any]]:
         for number, band in enumerate(listed if isinstance(listed, list) else []):
             if number == len(merged):
                 merged.append({})
-            merged[number] |= {key: value for key, value in _mapping(band).items() if value is not None}
+            merged[number] |= {key: value for key, value in mapping(band).items() if value is not None}
     return merged
 
 
@@ -221,10 +221,6 @@ def _decided(imagery: Imagery, assets: Mapping[str, Asset], raw: Json) -> tuple[
         scales.add(made.scale_evidence)
         offsets.add(made.offset_evidence)
     return decided, "+".join(sorted(scales)), "+".join(sorted(offsets))
-
-
-def _mapping(value: Any) -> Json:
-    return value if isinstance(value, Mapping) else {}
 
 
 def _text(value: Any) -> str | None:

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from chipmill.core.errors import ItemSearchError
 from chipmill.imagery.hrefs import is_url
+from chipmill.imagery.items import links_of
 
 MAX_BYTES: Final = 256 << 20
 """Of one JSON file: an ItemCollection of a hundred thousand items; beyond it a STAC API is the right source."""
@@ -63,7 +64,7 @@ def catalog_items(path: Path, collection: str | None) -> Iterator[tuple[Mapping[
 
 
 def _children(node: Mapping[str, Any], at: Path, root: Path) -> Iterator[Path]:
-    for link in node.get("links") or []:
+    for link in links_of(node, str(at)):
         if link.get("rel") not in ("child", "item"):
             continue
         href = str(link.get("href") or "")
@@ -84,7 +85,7 @@ def read_json_file(path: Path) -> dict[str, Any]:
                 f"{path} is larger than {MAX_BYTES:,} bytes: serve it by a STAC API instead"
             )
         data = path.read_bytes()
-    except OSError as error:
+    except (OSError, ValueError) as error:  # a path with a null byte is a ValueError
         if isinstance(error, ItemSearchError):
             raise
         raise ItemSearchError(

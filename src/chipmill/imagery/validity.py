@@ -32,9 +32,9 @@ def drop_nodata(
     """
     kind = values.dtype
     if kind.kind == "f":
-        compiled(_drop_float)(values, np.nan if nodata is None else nodata, valid, *corner, *shape)
+        compiled(_drop)(values, np.nan if nodata is None else nodata, valid, *corner, *shape)
     elif nodata is not None and float(nodata).is_integer() and nodata in _range(kind):
-        compiled(_drop_integer)(values, kind.type(nodata), valid, *corner, *shape)
+        compiled(_drop)(values, kind.type(nodata), valid, *corner, *shape)
 
 
 def _range(kind: np.dtype[Any]) -> range:
@@ -45,7 +45,7 @@ def _range(kind: np.dtype[Any]) -> range:
 # The functions below are compiled by numba, under the rules of :mod:`.kernels`.
 
 
-def _drop_integer(
+def _drop(
     values: NDArray[Any],
     nodata: Any,
     valid: NDArray[np.bool_],
@@ -57,22 +57,7 @@ def _drop_integer(
     for y in range(top, top + height):
         row, good = values[y][left : left + width], valid[y][left : left + width]
         for x in range(width):
-            good[x] &= row[x] != nodata
-
-
-def _drop_float(
-    values: NDArray[Any],
-    nodata: float,
-    valid: NDArray[np.bool_],
-    top: int,
-    left: int,
-    height: int,
-    width: int,
-) -> None:
-    for y in range(top, top + height):
-        row, good = values[y][left : left + width], valid[y][left : left + width]
-        for x in range(width):
-            good[x] &= np.isfinite(row[x]) & (row[x] != nodata)
+            good[x] &= np.isfinite(row[x]) & (row[x] != nodata)  # of integers the compiler leaves the second
 
 
 def _count(valid: NDArray[np.bool_], out: NDArray[Any], top: int) -> None:

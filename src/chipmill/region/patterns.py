@@ -82,11 +82,6 @@ class Pattern:
     levels: tuple[tuple[Part, ...], ...]
     """The parts of each folder below it, and of the file's name."""
 
-    @property
-    def has_band(self) -> bool:
-        """Whether each band is a file of its own."""
-        return any(part.name == BAND for level in self.levels for part in level)
-
     def may_hold(self, path: str) -> bool:
         """Tell whether a folder's path below ``folder`` can be the beginning of a file's."""
         names = path.split("/")

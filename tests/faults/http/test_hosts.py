@@ -116,6 +116,7 @@ def test_a_search_takes_a_turn_and_gives_it_back(archive, state, monkeypatch):
         assert archive.requests == []
     assert ask() == []
     assert ask() == []
+    assert [path for path in (state / "hosts").rglob("*") if path.is_file()] == []
 
 
 def test_a_read_that_got_no_turn_says_so_and_may_be_tried_again(

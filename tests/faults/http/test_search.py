@@ -116,3 +116,17 @@ def test_an_error_with_status_200_is_an_error(server):
     server.search = lambda body: {"code": "Internal", "description": "oops"}
     with pytest.raises(ItemSearchError, match="without features"):
         ask(server)
+
+
+@pytest.mark.parametrize("answer", [[], 5, ["features"]])
+def test_an_answer_that_is_no_object_is_an_error(server, answer):
+    server.search = lambda body: answer
+    with pytest.raises(ItemSearchError, match="without features"):
+        ask(server)
+
+
+@pytest.mark.parametrize("links", [["next"], {"rel": "next"}, 5])
+def test_links_of_a_page_that_are_none_are_an_error_not_the_end(server, links):
+    server.search = lambda body: page(server, [1]) | {"links": links}
+    with pytest.raises(ItemSearchError, match="has links that are none"):
+        ask(server)
