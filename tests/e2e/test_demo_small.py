@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import time
 from pathlib import Path
 
@@ -23,16 +22,8 @@ pytestmark = [pytest.mark.tensorflow, pytest.mark.timeout(400)]
 
 
 def snapshot(folder):
-    """When each file was written; but for turns at hosts: a call that does nothing has asked the catalog for that."""
-    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
-    return {path: path.stat().st_mtime_ns for path in files if folder / "state" / "hosts" not in path.parents}
-
-
-def without_quicklooks(page):
-    """The text of a page without the pictures of acquisitions, which are read from the archive anew."""
-    text, count = re.subn(r'<section id="acquisitions">.*?</section>', "", page.read_text(), flags=re.DOTALL)
-    assert count == 1
-    return text
+    """When each file was written."""
+    return {path: path.stat().st_mtime_ns for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
 def test_it_says_what_it_made_and_where_to_look(made, call):
@@ -132,8 +123,8 @@ def test_status_and_report_read_what_stands(made, call):
     ]
     page = folder / "again.html"
     assert call(folder, "report", folder / "out" / "region.yaml", "--out", page).returncode == 0
-    assert without_quicklooks(page) == without_quicklooks(folder / "out" / PAGES["dataset"])
-    assert "does not answer" in page.read_text(), "the API of the demo ended with it"
+    # pictures of acquisitions too: the API of the demo ended with it, the region file names the catalog
+    assert page.read_bytes() == (folder / "out" / PAGES["dataset"]).read_bytes()
     sample = call(
         folder,
         "report",

@@ -79,7 +79,7 @@ def test_the_year_is_read_from_the_folders_name_and_not_from_a_part_of_it(built)
 
 
 def test_the_page_shows_the_composite_as_ready(built):
-    section = acquisition_section(built.version, built.region)
+    section = acquisition_section(built.version, built.region, built.region)
     captions = {
         picture.caption for block in section.blocks if block.kind == "gallery" for (picture,) in block.groups
     }

@@ -37,7 +37,7 @@ def galleries(shared_data, tmp_path):
         for batch in load_batches(plan.attempt, "rank_items"):
             assert not rank_items(plan, items, batch).failed
         close_ranking(plan, items)
-        section = acquisition_section(plan.version, region)
+        section = acquisition_section(plan.version, region, region)
         assert not [block for block in section.blocks if block.kind == "text" and block.tone == "bad"]
         return [
             (block.title, {picture.caption[:10]: picture for (picture,) in block.groups})

@@ -1,6 +1,7 @@
 """Which acquisitions a page shows, and that what it shows are the pixels and the mask of the archive."""
 
 import datetime as dt
+import json
 
 import numpy as np
 import pytest
@@ -147,7 +148,7 @@ def blocks_of(section, kind):
 
 def test_the_section_shows_the_used_and_the_refused_with_their_reasons(built):
     region, version, _ = built
-    section = acquisition_section(version, region)
+    section = acquisition_section(version, region, region)
     (gallery,) = blocks_of(section, "gallery")
     assert "1 of 3 acquisitions used" in gallery.title
     captions = [picture.caption for (picture,) in gallery.groups]
@@ -159,20 +160,72 @@ def test_the_section_shows_the_used_and_the_refused_with_their_reasons(built):
     )
     (evidence,) = [block.text for block in blocks_of(section, "text")]
     assert evidence.endswith("these 3 items mean rests on: scale declared (3); offset declared (3).")
-    assert acquisition_section(version, region) == section
+    assert acquisition_section(version, region, region) == section
 
 
 def test_without_the_regions_own_file_no_archive_is_read(built, monkeypatch):
     monkeypatch.setattr(acquisitions, "read_look", lambda *_: pytest.fail("the archive was read"))
-    section = acquisition_section(built[1], None)
+    section = acquisition_section(built[1], built[0], None)
     assert not section.blocks
     assert "chipmill report REGION.yaml" in section.empty
+
+
+def bad_texts(section):
+    return [block.text for block in blocks_of(section, "text") if block.tone == "bad"]
+
+
+def test_an_archive_that_moved_is_read_where_the_regions_own_file_says(built, tmp_path):
+    """Its hrefs may be others there: each item is found anew, and shown where it is the one that was ranked."""
+    region, version, _ = built
+    before = acquisition_section(version, region, region)
+    (tmp_path / "archive").rename(tmp_path / "bare")
+    (tmp_path / "new").mkdir()
+    (tmp_path / "bare").rename(tmp_path / "new" / "deeper")
+    link = {"rel": "child", "href": "./deeper/collection.json"}
+    (tmp_path / "new" / "catalog.json").write_text(
+        json.dumps({"type": "Catalog", "id": "r", "links": [link]})
+    )
+    own = world.region(tmp_path, {"catalog": "new/catalog.json"})
+    assert acquisition_section(version, region, own) == before
+    (tmp_path / "new" / "deeper" / "s2019-03-01" / "red.tif").write_bytes(b"x")
+    (tmp_path / "new" / "deeper" / "s2019-04-01" / "s2019-04-01.json").write_text('{"type": "Feature"}')
+    told = bad_texts(acquisition_section(version, region, own))
+    assert told == [
+        "2019-03-01 is not shown: item s2019-03-01 of the source in the region file is another one.",
+        "2019-04-01 is not shown: item s2019-04-01 of the source in the region file is gone.",
+    ]
+    (tmp_path / "new" / "catalog.json").unlink()
+    told = bad_texts(acquisition_section(version, region, own))
+    assert len(told) == 3 and all("new/catalog.json" in text for text in told)
+
+
+def test_what_a_version_says_of_its_archive_is_never_followed(built, monkeypatch):
+    """Its copy of the region may be a stranger's: neither its source nor who asks there counts beside the own file."""
+    region, version, _ = built
+    strange = world.region(version.root, {"stac": "http://127.0.0.1:9/"}, allow_hosts=["127.0.0.1"])
+    asked = []
+    monkeypatch.setattr(
+        acquisitions, "source_root", lambda *given: asked.append(given) or source_root(*given)
+    )
+    (gallery,) = blocks_of(acquisition_section(version, strange, region), "gallery")
+    assert len(gallery.groups) == 3
+    own = region.imagery[0]
+    assert asked == [(asked[0][0], own.source, own.auth)] * 3
+    assert asked[0][0].allow_hosts == ()
+
+
+def test_imagery_that_the_region_file_has_no_more_is_not_read(built, monkeypatch):
+    monkeypatch.setattr(acquisitions, "read_look", lambda *_: pytest.fail("the archive was read"))
+    region, version, _ = built
+    own = region.model_copy(update={"imagery": (region.imagery[0].model_copy(update={"name": "other"}),)})
+    told = bad_texts(acquisition_section(version, region, own))
+    assert len(told) == 3 and all("the region file has no imagery s2 any more" in text for text in told)
 
 
 def test_a_file_that_is_gone_is_told_of_and_the_others_are_shown(built, tmp_path):
     region, version, _ = built
     (tmp_path / "archive" / "s2019-04-01" / "red.tif").unlink()
-    section = acquisition_section(version, region)
+    section = acquisition_section(version, region, region)
     (gallery,) = blocks_of(section, "gallery")
     assert [picture.caption[:10] for (picture,) in gallery.groups] == ["2019-03-01", "2019-05-01"]
     (told,) = [block.text for block in blocks_of(section, "text") if block.tone == "bad"]
@@ -189,7 +242,7 @@ def test_an_archive_that_does_not_answer_is_asked_once(built, monkeypatch, error
         raise error
 
     monkeypatch.setattr(acquisitions, "read_look", fail)
-    section = acquisition_section(built[1], built[0])
+    section = acquisition_section(built[1], built[0], built[0])
     assert len(calls) == asked
     assert len([block for block in blocks_of(section, "text") if block.tone == "bad"]) == 3
 
@@ -197,7 +250,7 @@ def test_an_archive_that_does_not_answer_is_asked_once(built, monkeypatch, error
 def test_when_its_time_is_up_no_further_file_is_opened(built, monkeypatch):
     monkeypatch.setattr(acquisitions, "_MAX_SECONDS", -1.0)
     monkeypatch.setattr(acquisitions, "read_look", lambda *_: pytest.fail("a file was opened"))
-    section = acquisition_section(built[1], built[0])
+    section = acquisition_section(built[1], built[0], built[0])
     assert all(
         "so the rest is left out" in block.text for block in blocks_of(section, "text") if block.tone == "bad"
     )

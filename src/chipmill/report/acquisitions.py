@@ -1,7 +1,8 @@
 """The part of a dataset's page on the choice: per slot the acquisitions that were used and the best that were not.
 
 They are read from the archive, so that an eye can judge what the ranking believed. That is done only where the
-region's own file is at hand: the copy in a version says neither where relative paths begin nor who wrote it.
+region's own file is at hand, and by what it says of the archive: the copy in a version says neither where relative paths
+begin nor who wrote it.
 """
 
 import math
@@ -14,9 +15,10 @@ from typing import Any, Final
 
 from affine import Affine
 
-from chipmill.core.errors import ChipmillError, TransientReadError
+from chipmill.core.errors import ChipmillError, ItemSearchError, TransientReadError
 from chipmill.core.paths import VersionDir
 from chipmill.core.tables import RANKING, read_table
+from chipmill.imagery.catalog import find_items
 from chipmill.imagery.evidence import tile_grid
 from chipmill.imagery.freeze import read_items
 from chipmill.imagery.hrefs import source_root
@@ -102,25 +104,26 @@ def _choice(rows: Sequence[Mapping[str, Any]]) -> Choice:
     )
 
 
-def acquisition_section(version: VersionDir, region: Region | None) -> Section:
+def acquisition_section(version: VersionDir, made_of: Region, own: Region | None) -> Section:
     """Return the quicklooks of the used and the best unused acquisitions of each slot.
 
     Args:
         version: whose ranking and items are shown.
-        region: the region that the version was made of, with the place of its file; None where it is not at hand:
-            then no archive is read and the section says so.
+        made_of: the region that the version was made of, by its copy.
+        own: the region as its own file has it, which says where the archive is and who asks; None where it is not at
+            hand: then no archive is read and the section says so.
     """
     title = "Used and not used"
-    if region is None:
+    if own is None:
         empty = "The archive is read only where the region file is at hand: `chipmill report REGION.yaml`."
         return section("acquisitions", title, _LEAD, (), empty)
     rows = read_table(version.ranking, RANKING).to_pylist() if version.ranking.exists() else []
     shown, left_out = choices(rows)
     if not shown:
         return section("acquisitions", title, _LEAD, (), "No acquisition was ranked, so there is no choice.")
-    archive = _Archive(version, region)
+    archive = _Archive(version, made_of, own)
     blocks: list[Block] = []
-    if any(one.mask is not None for one in region.imagery):
+    if any(one.mask is not None for one in made_of.imagery):
         blocks.append(
             Legend((("clear", CLEAR), ("dropped by the mask", DROPPED), ("not seen", "transparent")))
         )
@@ -135,11 +138,15 @@ def acquisition_section(version: VersionDir, region: Region | None) -> Section:
 class _Archive:
     """Reads acquisitions of a version, until its time is up or an archive does not answer."""
 
-    def __init__(self, version: VersionDir, region: Region) -> None:
-        self._version, self._region = version, region
-        self._imagery = {one.name: one for one in region.imagery}
-        self._silent: dict[str, str] = {}
-        """Imagery -> why it is not asked again."""
+    def __init__(self, version: VersionDir, made_of: Region, own: Region) -> None:
+        self._version = version
+        self._region = _placed(made_of, own)
+        self._imagery = {one.name: one for one in self._region.imagery}
+        self._moved = [one.name for one in made_of.imagery if self._imagery[one.name].source != one.source]
+        """Imagery whose items were found elsewhere than where the region's own file says: endpoints are in no fingerprint."""
+        lost = self._imagery.keys() - {one.name for one in own.imagery}
+        self._silent = {name: f"the region file has no imagery {name} any more" for name in lost}
+        """Imagery -> why it is not asked, or not again."""
         self._deadline = time.monotonic() + _MAX_SECONDS
 
     @cached_property
@@ -149,7 +156,17 @@ class _Archive:
     @cached_property
     def _items(self) -> dict[tuple[str, str, str], Item]:
         items = read_items(self._version.items)
-        return {(item.imagery, item.acquisition_id, item.item_id): item for item in items}
+        return {_key(item): item for item in items}
+
+    @cached_property
+    def _found(self) -> dict[tuple[str, str, str], Item] | str:
+        """The items of moved imagery as they are found now, or why they are not."""
+        moved = tuple(self._imagery[name] for name in self._moved)
+        region = self._region.model_copy(update={"imagery": moved, "indices": ()})
+        try:
+            return {_key(item): item for item in find_items(region, tuple(self._tiles.values())).items}
+        except ChipmillError as error:
+            return str(error)
 
     def ready(self, row: Mapping[str, Any]) -> bool:
         """Tell whether a row is of composites that were made elsewhere: there was nothing to choose."""
@@ -167,13 +184,40 @@ class _Archive:
         if time.monotonic() > self._deadline:
             return f"reading the quicklooks took more than {_MAX_SECONDS:.0f} s, so the rest is left out"
         try:
+            items = self.items(row)
+            if imagery.name in self._moved:
+                if isinstance(self._found, str):
+                    return self._found
+                items = tuple(_same(item, self._found) for item in items)
             root = source_root(self._region, imagery.source, imagery.auth)
-            return read_look(self.items(row), imagery, root, covered_grid(self._tiles[row["tile_id"]]))
+            return read_look(items, imagery, root, covered_grid(self._tiles[row["tile_id"]]))
         except TransientReadError as error:
             self._silent[imagery.name] = f"its archive does not answer ({error})"
             return self._silent[imagery.name]
         except ChipmillError as error:
             return str(error)
+
+
+def _placed(made_of: Region, own: Region) -> Region:
+    """Return the region of a version with all that its own file says of where its archive is and who asks there."""
+    known = {one.name: {"source": one.source, "auth": one.auth} for one in own.imagery}
+    imagery = tuple(one.model_copy(update=known.get(one.name, {})) for one in made_of.imagery)
+    places = {"file": own.file, "allow_hosts": own.allow_hosts, "tiles": own.tiles}
+    return made_of.model_copy(update=places | {"imagery": imagery})
+
+
+def _key(item: Item) -> tuple[str, str, str]:
+    return item.imagery, item.acquisition_id, item.item_id
+
+
+def _same(item: Item, found: Mapping[tuple[str, str, str], Item]) -> Item:
+    """Return an item as it is found now; raises ItemSearchError where it is gone or another than it was."""
+    now = found.get(_key(item))
+    if now is None or now.identity() != item.identity():
+        raise ItemSearchError(
+            f"item {item.item_id} of the source in the region file is {'gone' if now is None else 'another one'}"
+        )
+    return now
 
 
 def _blocks(one: Choice, archive: _Archive) -> Iterator[Block]:

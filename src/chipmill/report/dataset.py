@@ -60,13 +60,12 @@ def dataset_page(version: Path, out: Path | None = None, *, archive: Region | No
     Args:
         version: directory of the version, or of the attempt that lacks only its report.
         out: where to write; beside dataset.json where None, which is for versions that are not committed yet.
-        archive: the region as read from its own file, by whose place the archive is found; without it no acquisition
-            is shown.
+        archive: the region as its own file has it, which says where the archive is; without it no acquisition is
+            shown.
     """
     files = VersionDir(version)
     manifest = parse_manifest(files.manifest.read_text(encoding="utf-8"), str(files.manifest))
     region = load_region(files.region_yaml)
-    placed = None if archive is None else region.model_copy(update={"file": archive.file})
     chips = read_table(files.chips, CHIPS) if files.chips.exists() else None
     colors = class_colors([one.color for one in manifest.classes])
     failed = sum(manifest.counts.failed.values()) + len(manifest.failures)
@@ -78,7 +77,7 @@ def dataset_page(version: Path, out: Path | None = None, *, archive: Region | No
         (
             _funnel(manifest),
             cloud_section(files, region),
-            acquisition_section(files, placed),
+            acquisition_section(files, region, archive),
             composite_section(
                 files, region, composite_remarks(version, [one.path for one in manifest.sources])
             ),
