@@ -34,6 +34,7 @@ REQUIRED = {
     "LabelLayer": {"path"},
     "Confidence": {"band", "min"},
     "SlotSpan": {"name", "start", "end"},
+    "TileYear": {"attribute"},
 }
 """What has no default that could be right; every other field has one."""
 

@@ -9,9 +9,11 @@ from affine import Affine
 from chipmill.core.errors import AoiError, GridError
 from chipmill.region.aoi import read_aoi
 from chipmill.region.config import Region
+from chipmill.region.fields import OutType
 from chipmill.region.grid import Lattice, Window, lattice_of, reproject_shape
-from chipmill.region.plan import load_tiles, write_tiles
-from chipmill.region.tiles import LabelItem, cover_mask, label_item_tiles, lattice_tiles, tile_name
+from chipmill.region.label_tiles import LabelItem, label_item_tiles
+from chipmill.region.plan import estimate, load_tiles, write_tiles
+from chipmill.region.tiles import cover_mask, lattice_tiles, tile_name
 
 LIKE = Affine(0.00012, 0, 2.79, 0, -9e-05, 42.36)
 
@@ -155,3 +157,28 @@ def test_windows_and_bounds_are_inverse_to_each_other():
     window = Window(-7, 12, 30, 40)
     assert lattice.window(lattice.bounds(window)) == window
     assert lattice.geobox(window).shape == (40, 30)
+
+
+def _bill(dtype="int16", static=(), **changes):
+    region = _region({"bbox": [14.5, 46.0, 14.55, 46.05]}, {"tile_px": 256})
+    imagery = region.imagery[0].model_copy(update={"out": OutType(dtype=dtype, nodata=0)})
+    layers = {"name": "dem", "path": "d.tif", "out": {"dtype": "int16"}}
+    values = region.model_dump(by_alias=True) | {
+        "imagery": [imagery.model_dump(exclude_none=True)], "static": [layers] if static else [],
+        "labels": {"layers": [{"path": "l.tif"}], "classes": {"1": "crop"}} | changes.pop("labels", {}),
+        "dataset": {"chips": {"size_px": 128, "stride_px": 128}, "shards": changes},
+    }  # fmt: skip
+    whole = Region.model_validate(values)
+    return estimate(whole, lattice_tiles(whole, read_aoi(whole)), 0, 0)
+
+
+def test_the_bill_takes_the_bytes_of_a_record_by_its_types_weight_and_encoding():
+    sure = {"confidence": {"band": 2, "min": 50, "weight": True}}
+    plain, pixels = _bill(), _bill().windows * 128**2
+    assert pixels > 0
+    assert plain.write_bytes - _bill("uint16").write_bytes == 0, "one type: two bytes a band"
+    one, mixed = _bill("int16", static=("dem",)), _bill("uint16", static=("dem",))
+    assert mixed.write_bytes - one.write_bytes == pixels * 2 * 2, "int16 beside uint16 is int32 in the record"
+    tiles_px = plain.tiles * 256**2
+    assert _bill(labels=sure).write_bytes - plain.write_bytes == pixels + tiles_px
+    assert _bill(encoding="float").write_bytes - plain.write_bytes == pixels * (4 + 4 - 2 - 1)

@@ -5,9 +5,9 @@ import pytest
 from tests import imagery_world as iw
 
 from chipmill.core.errors import AoiError, ChipmillError, GridError, LabelError
-from chipmill.dataset.painting import vector_crs
+from chipmill.dataset.features import vector_crs
 from chipmill.region.aoi import read_aoi
-from chipmill.region.dataset import LabelLayer
+from chipmill.region.layers import LabelLayer
 from chipmill.region.tiles import lattice_tiles
 from chipmill.region.vectors import vector_problem
 

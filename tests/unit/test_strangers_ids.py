@@ -13,8 +13,9 @@ from chipmill.imagery.freeze import read_items, write_items
 from chipmill.imagery.stac import parse_item
 from chipmill.region.aoi import read_aoi
 from chipmill.region.fields import ID_PATTERN
+from chipmill.region.label_tiles import LabelItem, label_item_tiles
 from chipmill.region.load import load_region
-from chipmill.region.tiles import LabelItem, label_item_tiles, tile_name
+from chipmill.region.tiles import tile_name
 
 IDS = [
     "../../etc/passwd",

@@ -136,6 +136,8 @@ def _with(field, path):
         "tiles.source.items": lambda: region(
             tiles={"from": "label-items", "source": {"items": path}, "asset": "label"}
         ),
+        "tiles.path": lambda: region(tiles={"from": "file", "path": path}),
+        "tiles.year.path": lambda: region(tiles={"year": {"attribute": "year", "path": path}}),
         "datasets.0": lambda: TrainConfig(name="m", datasets=(path,)),
         "regions.0": lambda: PredictConfig(model="m", regions=(path,)),
     }[field]()
@@ -144,7 +146,7 @@ def _with(field, path):
 FIELDS = [
     "output", "file", "aoi", "grid.like", "static.dem", "labels.layers.0", "labels.coverage", "imagery.0.source.catalog",
     "imagery.0.source.items", "imagery.0.source.files", "imagery.0.source.composites", "tiles.source.items",
-    "datasets.0", "regions.0",
+    "tiles.path", "tiles.year.path", "datasets.0", "regions.0",
 ]  # fmt: skip
 
 

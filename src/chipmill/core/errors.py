@@ -40,6 +40,10 @@ class SplitError(BadInputError):
     """Blocks cannot be dealt to train, validation and test as asked."""
 
 
+class SplitMismatchError(SplitError):
+    """Of datasets that are used together, one trains on ground that another one holds back."""
+
+
 class ItemSearchError(ChipmillError, OSError):
     """A catalog did not answer, or answered something that cannot be the whole truth."""
 

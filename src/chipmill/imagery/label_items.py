@@ -25,8 +25,9 @@ from chipmill.imagery.static import read_json_file
 from chipmill.region.config import Region
 from chipmill.region.fields import Source
 from chipmill.region.imagery import Imagery
+from chipmill.region.label_tiles import LabelItem
 from chipmill.region.slots import cell_range
-from chipmill.region.tiles import LabelItem, Tile, tile_name
+from chipmill.region.tiles import Tile, tile_name
 
 if TYPE_CHECKING:
     from shapely.geometry.base import BaseGeometry

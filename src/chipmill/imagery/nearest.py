@@ -11,10 +11,13 @@ from chipmill.region.slots import TimeRange
 
 
 def reference_day(nearest: Nearest | None, label_time: TimeRange | None, slot: TimeRange) -> dt.date:
-    """Return the wanted day: that of the region file, else the label's, else the middle of the slot (UTC)."""
+    """Return the wanted day: that of the region file, else the label's, else the middle of the slot (UTC).
+
+    A tile's time that is longer than a day is its year, not that of a label.
+    """
     if nearest is not None and nearest.reference is not None:
         return nearest.reference
-    if label_time is not None:
+    if label_time is not None and label_time.is_day:
         return label_time.start.date()
     return (slot.start + (slot.end - slot.start) / 2).date()
 

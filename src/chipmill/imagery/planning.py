@@ -4,7 +4,7 @@ import uuid
 from collections.abc import Sequence
 from typing import Final
 
-from chipmill.core.errors import LabelError
+from chipmill.core.errors import AoiError, LabelError
 from chipmill.core.store import fingerprint, is_good, remove_temporaries, write_json, write_text
 from chipmill.core.units import clear_failures, freeze_batches
 from chipmill.core.versions import open_attempt, seed
@@ -12,13 +12,17 @@ from chipmill.imagery.label_items import find_label_items
 from chipmill.region.aoi import read_aoi
 from chipmill.region.config import Region
 from chipmill.region.identity import config_fingerprint
+from chipmill.region.label_tiles import LabelItem, label_item_tiles
 from chipmill.region.load import dump_config
 from chipmill.region.plan import Plan, cell_dir, region_dir, write_tiles
+from chipmill.region.point_tiles import point_remarks, point_tiles, with_point_label
 from chipmill.region.slots import cell_range, slot_names
-from chipmill.region.tiles import LabelItem, Tile, label_item_tiles, lattice_tiles
-from chipmill.region.windows import iter_windows, tile_index
+from chipmill.region.tile_files import file_tiles, refuse_shared_windows, tile_remarks
+from chipmill.region.tiles import Tile, lattice_tiles
+from chipmill.region.windows import count_windows, tile_index
+from chipmill.region.years import with_years, year_remarks
 
-STAGE_VERSION: Final = 1
+STAGE_VERSION: Final = 2
 _MEGAPIXEL: Final = 1e6
 _SECONDS: Final = {"rank_items": 0.3, "composite_tiles": 1.5, "grid_layers": 0.3, "index_windows": 0.3}
 """Planned seconds per megapixel of a tile (composites: and slot); they only size batches."""
@@ -33,7 +37,7 @@ type Placed = tuple[Region, tuple[Tile, ...]]
 def make_tiles(region: Region) -> tuple[Tile, ...]:
     """Return the tiles of a region in order; asks the label source where tiles are label items.
 
-    Raises AoiError, GridError or ItemSearchError.
+    Raises AoiError, GridError, RegionFileError or ItemSearchError.
     """
     return place_tiles(region)[1]
 
@@ -41,13 +45,45 @@ def make_tiles(region: Region) -> tuple[Tile, ...]:
 def place_tiles(region: Region) -> Placed:
     """Return the tiles, and the region with the classes that its label items name where it names none itself.
 
-    Raises as :func:`make_tiles`, and LabelError where label items name different classes.
+    The class of points, where it is the label, has become its layer. Raises as :func:`make_tiles`, LabelError where label
+    items name different classes, and AoiError where every tile is rejected.
     """
+    placed, laid = _laid(region)
+    tiles = with_years(placed, laid)
+    if region.tiles.from_ == "file":
+        refuse_shared_windows(region, tiles)
+    if all(tile.reject for tile in tiles):
+        raise AoiError(
+            f"all {len(tiles)} tiles of {region.name} are rejected, by tiles.reject or for want of a year: correct the file"
+        )
+    return placed, tiles
+
+
+def _laid(region: Region) -> Placed:
     aoi = read_aoi(region)
-    if region.tiles.from_ == "lattice":
-        return region, lattice_tiles(region, aoi)
-    items = find_label_items(region, aoi.bounds)
-    return _with_classes(region, items), label_item_tiles(region, items, aoi)
+    match region.tiles.from_:
+        case "lattice":
+            return region, lattice_tiles(region, aoi)
+        case "file":
+            return region, file_tiles(region, aoi)
+        case "points":
+            return with_point_label(region), point_tiles(region, aoi)
+        case "label-items":
+            items = find_label_items(region, aoi.bounds)
+            return _with_classes(region, items), label_item_tiles(region, items, aoi)
+
+
+def place_remarks(region: Region) -> tuple[str, ...]:
+    """Return what of the files of tiles, points and years is not used, one sentence each; none for other tiles.
+
+    Raises as :func:`make_tiles`.
+    """
+    remarks: tuple[str, ...] = ()
+    if region.tiles.from_ == "file":
+        remarks = tile_remarks(region, read_aoi(region))
+    elif region.tiles.from_ == "points":
+        remarks = point_remarks(region, read_aoi(region))
+    return remarks if region.tiles.year is None else remarks + year_remarks(region, _laid(region)[1])
 
 
 def _with_classes(region: Region, items: Sequence[LabelItem]) -> Region:
@@ -93,11 +129,8 @@ def _freeze(plan: Plan, tiles: Sequence[Tile]) -> None:
         freeze_batches(
             plan.attempt, stage, [tile.tile_id for tile in tiles if not tile.reject], seconds, stamp
         )
-    index = tile_index(tiles)
     labelled = region.labels is not None
-    windows = (
-        sum(1 for tile in tiles for _ in iter_windows(tile, index, region.dataset.chips)) if labelled else 0
-    )
+    windows = count_windows(tiles, tile_index(tiles), region.dataset.chips) if labelled else 0
     facts = {
         "tiles": len(tiles),
         "windows": windows,

@@ -5,18 +5,16 @@ Nothing is mended in silence: :func:`aoi_remarks` says in sentences what was don
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from chipmill.core.errors import AoiError
 from chipmill.region.config import Region
 from chipmill.region.grid import reproject_shape, utm_epsg
-from chipmill.region.vectors import vector_problem
+from chipmill.region.vectors import Layer, read_layer
 
 if TYPE_CHECKING:
     from shapely.geometry.base import BaseGeometry
 
-_MAX_BYTES: Final = 256 << 20
-_SUFFIXES: Final = (".geojson", ".json", ".gpkg", ".parquet", ".shp")
 Bounds = tuple[float, float, float, float]
 """West, south, east, north."""
 _EARTH: Final[Bounds] = (-180.0, -90.0, 180.0, 90.0)
@@ -92,17 +90,19 @@ def _refuse_no_degrees(region: Region, shape: "BaseGeometry", remedy: str) -> No
 def _read_file(path: Path) -> _Polygons:
     import shapely
 
-    wkb, meta, remarks = _read_vectors(path)
-    try:
-        raw = shapely.from_wkb(wkb)
-    except shapely.errors.ShapelyError as error:
-        raise AoiError(f"{path} holds a ring that is none ({error}): draw the area anew") from error
+    layer = read_layer(path, "aoi.path (or aoi.bbox)", error=AoiError)
+    remarks = []
+    if len(layer.layers) > 1:
+        remarks.append(f"{path} has the layers {', '.join(layer.layers)}: {layer.layers[0]} is used")
+    raw = layer.shapes
     raw = raw[~(shapely.is_missing(raw) | shapely.is_empty(raw))]
     invalid = raw[~shapely.is_valid(raw)]
     parts = shapely.get_parts(shapely.get_parts(shapely.make_valid(raw)))
     union = shapely.union_all([part for part in parts if part.geom_type.endswith("Polygon")])
     if union.is_empty or union.area == 0:
-        raise AoiError(f"{path} holds no polygon with an area ({len(wkb)} features): draw the area to cover")
+        raise AoiError(
+            f"{path} holds no polygon with an area ({len(layer.rows)} features): draw the area to cover"
+        )
     if len(invalid):
         remarks.append(
             f"{path}: {len(invalid)} of {len(raw)} polygons were invalid ({shapely.is_valid_reason(invalid[0])}) and "
@@ -111,43 +111,19 @@ def _read_file(path: Path) -> _Polygons:
     flat = sum(shape.geom_type.endswith(("Point", "LineString")) for shape in raw)
     if flat:
         remarks.append(f"{path}: {flat} of {len(raw)} features are points or lines and were left out")
-    return _Polygons(_in_degrees(path, union, meta.get("crs"), remarks), tuple(remarks))
+    return _Polygons(_in_degrees(layer, union, remarks), tuple(remarks))
 
 
-def _read_vectors(path: Path) -> tuple[Any, dict[str, Any], list[str]]:
-    """Return the geometries of the first layer of a file as WKB, its facts, and what is to be said of it."""
-    import pyogrio.raw
-
-    if not path.exists():
-        raise AoiError(f"{path} does not exist: give aoi.path relative to the region file, or aoi.bbox")
-    if path.suffix.lower() not in _SUFFIXES or path.stat().st_size > _MAX_BYTES:
-        raise AoiError(f"{path} is no vector file of at most 256 MiB of the kinds {', '.join(_SUFFIXES)}")
-    if why := vector_problem(path):
-        raise AoiError(f"{path} cannot be read as vectors ({why}): save it as GeoJSON or GPKG")
-    try:
-        layers = [str(name) for name, kind in pyogrio.list_layers(path) if kind is not None]
-        meta, _, wkb, _ = pyogrio.raw.read(path, layer=layers[0] if layers else None, columns=[])
-    except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError) as error:
-        raise AoiError(f"{path} cannot be read as vectors ({error}): save it as GeoJSON or GPKG") from error
-    if wkb is None:
-        raise AoiError(f"{path} holds no polygon with an area (no geometries): draw the area to cover")
-    more = [f"{path} has the layers {', '.join(layers)}: {layers[0]} is used"] if len(layers) > 1 else []
-    return wkb, meta, more
-
-
-def _in_degrees(path: Path, shape: "BaseGeometry", crs: str | None, remarks: list[str]) -> "BaseGeometry":
+def _in_degrees(layer: Layer, shape: "BaseGeometry", remarks: list[str]) -> "BaseGeometry":
     """Return a shape of a file in degrees (EPSG:4326), and say where it was converted or its CRS taken for granted."""
-    from pyproj import CRS
-
-    if crs is None:
-        remarks.append(f"{path} names no CRS: its coordinates are taken as longitude and latitude")
+    if layer.crs is None:
+        remarks.append(f"{layer.path} names no CRS: its coordinates are taken as longitude and latitude")
         return shape
-    epsg = CRS.from_user_input(crs).to_epsg(min_confidence=70)
-    if epsg is None:
-        raise AoiError(f"the CRS of the AOI has no EPSG code ({crs[:60]}): save it in EPSG:4326")
-    if epsg != 4326:
-        remarks.append(f"{path} is in EPSG:{epsg} and was converted to degrees")
-    return reproject_shape(shape, epsg, 4326)
+    if layer.epsg is None:
+        raise AoiError(f"the CRS of the AOI has no EPSG code ({layer.crs[:60]}): save it in EPSG:4326")
+    if layer.epsg != 4326:
+        remarks.append(f"{layer.path} is in EPSG:{layer.epsg} and was converted to degrees")
+    return reproject_shape(shape, layer.epsg, 4326)
 
 
 def _buffered(shape: "BaseGeometry", metres: float) -> "BaseGeometry":

@@ -1,7 +1,8 @@
 """The region file: frozen models that are the YAML file, the flow's parameter and the form in the Prefect UI at once.
 
 Here are the area, the time, the grid and the region as a whole; :mod:`chipmill.region.imagery` and
-:mod:`chipmill.region.dataset` hold the parameters of those rooms, :mod:`chipmill.region.jobs` those of train.yaml and
+:mod:`chipmill.region.dataset` hold the parameters of those rooms, :mod:`chipmill.region.layers` those of labels and
+static layers, :mod:`chipmill.region.tiling` those of tiles, :mod:`chipmill.region.jobs` those of train.yaml and
 predict.yaml, :mod:`chipmill.region.load` reads the files. Every field has a description, a unit and a default that
 works; unknown keys are refused.
 """
@@ -9,11 +10,13 @@ works; unknown keys are refused.
 import datetime as dt
 from typing import Annotated, Literal, Self
 
-from pydantic import ConfigDict, Field, StringConstraints, model_validator
+from pydantic import Field, StringConstraints, model_validator
 
-from chipmill.region.dataset import Dataset, Labels, Static
-from chipmill.region.fields import Auth, FileModel, Fraction, Id, IndexName, Model, Source, exactly_one
+from chipmill.region.dataset import Dataset
+from chipmill.region.fields import FileModel, Fraction, Id, IndexName, Model, exactly_one
 from chipmill.region.imagery import Imagery
+from chipmill.region.layers import Labels, Static
+from chipmill.region.tiling import MAX_TILE_PX, Tiles
 
 
 class Aoi(Model):
@@ -26,7 +29,8 @@ class Aoi(Model):
     buffer_m: Annotated[float, Field(ge=0)] = 0.0
     """Metres added around the polygons."""
     rule: Literal["intersects", "centre", "within", "min_fraction"] = "intersects"
-    """Which lattice tiles are taken: those that touch the AOI, have their centre in it, lie within it, or share enough."""
+    """Which tiles of a lattice or a file are taken: those that touch the AOI, have their centre in it, lie within it, or
+    share enough."""
     min_fraction: Fraction = 0.5
     """Share of a tile that must lie in the AOI under the rule min_fraction."""
 
@@ -120,37 +124,8 @@ class Grid(Model):
     """Pixel side in units of the CRS."""
     like: str | None = None
     """Raster whose CRS, resolution and origin are taken."""
-    tile_px: Annotated[int, Field(ge=16, le=16384)] = 1024
+    tile_px: Annotated[int, Field(ge=16, le=MAX_TILE_PX)] = 1024
     """Side of a lattice tile in pixels."""
-
-
-class Tiles(Model):
-    """Where tiles come from."""
-
-    from_: Annotated[Literal["lattice", "label-items"], Field(alias="from")] = "lattice"
-    """lattice: a fixed global grid over the AOI; label-items: one tile per STAC label item."""
-    source: Source | None = None
-    """Source of the label items."""
-    collection: str | None = None
-    """Collection of the label items."""
-    asset: str | None = None
-    """Key of the label raster in a label item."""
-    date: Literal["datetime", "start_datetime", "end_datetime"] = "datetime"
-    """Property of a label item that is its date."""
-    auth: Auth = Auth()
-    """How the source of the label items knows who asks."""
-    source_links: bool = False
-    """Take as imagery of a tile just the items that its label item names by links of rel "source": nothing is searched."""
-
-    model_config = ConfigDict(populate_by_name=True)
-
-    @model_validator(mode="after")
-    def _complete(self) -> Self:
-        if self.from_ == "label-items" and (self.source is None or self.asset is None):
-            raise ValueError("tiles from label-items need source and asset")
-        if self.source_links and self.from_ != "label-items":
-            raise ValueError("source_links are those of label items: they need tiles from label-items")
-        return self
 
 
 class Region(FileModel):
@@ -184,6 +159,17 @@ class Region(FileModel):
     """After all other units of a stage are done: stop, or commit the rest with the failed ones listed."""
 
     @model_validator(mode="after")
+    def _years_fit(self) -> Self:
+        slots, year = self.time.slots, self.tiles.year
+        if year is None:
+            return self
+        if slots.list is not None or slots.around_label is not None:
+            raise ValueError("tiles.year needs slots that can be cut of any year: give n, every or seasons")
+        if problem := year.problem(*self.time.range):
+            raise ValueError(problem)
+        return self
+
+    @model_validator(mode="after")
     def _bands_unique(self) -> Self:
         if not self.imagery:
             raise ValueError("imagery: give at least one image collection")
@@ -192,11 +178,6 @@ class Region(FileModel):
         doubled = sorted({name for name in names if names.count(name) > 1})
         if doubled:
             raise ValueError(f"band names must be unique over the region, doubled: {', '.join(doubled)}")
-        if self.labels is not None and self.dataset.select.key_class is not None and self.labels.classes:
-            known = set(self.labels.classes.values())
-            if self.dataset.select.key_class not in known:
-                key = self.dataset.select.key_class
-                raise ValueError(
-                    f"dataset.select.key_class {key!r} is no class: choose of {', '.join(sorted(known))}"
-                )
+        if self.labels is not None and self.labels.classes:
+            self.dataset.select.refuse_unknown(set(self.labels.classes.values()))
         return self

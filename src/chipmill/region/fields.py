@@ -47,7 +47,7 @@ _RANGES: Final = {"int16": (-32768, 32767), "uint16": (0, 65535), "uint8": (0, 2
 Resampling = Literal["nearest", "bilinear", "cubic", "average", "mode"]
 
 
-_UNITS: Final = {"m": "m", "px": "px", "pct": "%", "mb": "MB", "days": "days"}
+_UNITS: Final = {"m": "m", "px": "px", "pct": "%", "mb": "MB", "days": "days", "deg": "degrees"}
 """Suffix of a field's name -> how its unit is shown in a form."""
 
 

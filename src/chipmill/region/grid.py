@@ -89,8 +89,7 @@ class Lattice:
     @property
     def lattice_id(self) -> str:
         """``<epsg>-<8 hex digits of origin and resolution>``."""
-        shape = (self.origin_x, self.origin_y, self.res_x, self.res_y)
-        return f"{self.epsg}-{fingerprint([float(value).hex() for value in shape])[:8]}"
+        return _lattice_id(self)
 
     def transform(self, window: Window) -> Affine:
         """Return the affine transform of a window: (column, row) in it -> CRS units."""
@@ -146,6 +145,13 @@ class Lattice:
         outline = shapely.box(*self.bounds(window))
         longest = max(outline.bounds[2] - outline.bounds[0], outline.bounds[3] - outline.bounds[1])
         return reproject_shape(shapely.segmentize(outline, longest / 8), self.epsg, 4326)
+
+
+@lru_cache(maxsize=64)
+def _lattice_id(lattice: Lattice) -> str:
+    """Kept, since every chip id begins with it."""
+    shape = (lattice.origin_x, lattice.origin_y, lattice.res_x, lattice.res_y)
+    return f"{lattice.epsg}-{fingerprint([float(value).hex() for value in shape])[:8]}"
 
 
 @lru_cache(maxsize=64)

@@ -10,7 +10,7 @@ from chipmill.region.config import Region
 
 _SOURCES: Final = ("stac", "catalog", "items", "files", "auth", "pushdown")
 """Endpoints, who asks them and how: the same items from another place are the same items."""
-_NOTHING_NEW: Final = (
+_NOTHING_NEW: Final[tuple[tuple[str, object], ...]] = (
     ("composites", None),
     ("engine", "blocks"),
     ("nearest", None),
@@ -19,8 +19,36 @@ _NOTHING_NEW: Final = (
     ("filter", None),
     ("scale_override", None),
     ("source_links", False),
+    ("min_key_px", None),
+    ("quotas", {}),
+    ("dense", None),
+    ("max_static_nodata_fraction", 1.0),
+    *((name, None) for name in ("id", "time", "year", "split", "reject", "class_")),
+    ("attributes", []),
+    ("band", 1),
+    ("derive", None),
+    ("target", None),
+    ("max_m", 1000.0),
+    ("azimuth_deg", 315.0),
+    ("altitude_deg", 45.0),
+    ("weight", False),
+    ("full", 100.0),
+    ("sure", False),
+    ("rule", "paint"),
+    ("only", []),
+    ("order", None),
+    ("outside", "ignore"),
+    ("jpeg_quality", 90),
+    ("by", "blocks"),
+    ("attribute", None),
+    ("map", {}),
+    ("hold_out", None),
 )
 """Fields that came later, at the value that changes nothing: older fingerprints stay as they are."""
+_ORDERED: Final = ("bands", "classes", "seasons")
+"""Mappings whose order is that of bands, class codes and slots."""
+_RUNNING: Final = {"file", "output", "on_failed", "allow_hosts"}
+"""Fields of the region that say where and how it is run, not what is made."""
 _SHAPEFILE_PARTS: Final = (".shx", ".dbf", ".prj", ".cpg")
 """What belongs to a .shp: attributes and CRS are not in the file that the user names."""
 
@@ -30,24 +58,40 @@ def config_fingerprint(region: Region) -> str:
 
     Raises RegionFileError when a named file cannot be read.
     """
-    values = region.model_dump(mode="json", exclude={"file", "output", "on_failed", "allow_hosts"})
+    values = region.model_dump(mode="json", exclude=_RUNNING)
     return fingerprint(_without_places(values), file_contents(region))
+
+
+def stack_config_fingerprint(region: Region) -> str:
+    """Return the fingerprint of all that stacks depend on: as :func:`config_fingerprint`, without ``dataset``.
+
+    What ``chipmill select`` must find unchanged. Raises RegionFileError when a named file cannot be read.
+    """
+    values = region.model_dump(mode="json", exclude={*_RUNNING, "dataset"})
+    contents = {name: one for name, one in file_contents(region).items() if not name.startswith("dataset.")}
+    return fingerprint("stacks", _without_places(values), contents)
 
 
 def _without_places(value: Any) -> Any:
     if isinstance(value, dict):
         return {
             # Where ready composites lie does not matter; that they are ready does.
-            key: True if key == "composites" else _without_places(one)
+            key: True if key == "composites" else _without_places(_in_order(key, one))
             for key, one in value.items()
             if key not in (*_SOURCES, "path", "like") and (key, one) not in _NOTHING_NEW
         }
     return [_without_places(one) for one in value] if isinstance(value, list) else value
 
 
+def _in_order(key: str, value: Any) -> Any:
+    return [list(pair) for pair in value.items()] if key in _ORDERED and isinstance(value, dict) else value
+
+
 def named_files(region: Region) -> dict[str, str]:
     """Return the files that a region names: what for -> path as the user wrote it."""
-    files = {"aoi": region.aoi.path, "grid.like": region.grid.like}
+    files = {"aoi": region.aoi.path, "grid.like": region.grid.like, "tiles.path": region.tiles.path}
+    files["tiles.year.path"] = region.tiles.year.path if region.tiles.year is not None else None
+    files["dataset.splits.path"] = region.dataset.splits.path
     files |= {f"static.{layer.name}": layer.path for layer in region.static}
     if region.labels is not None:
         files |= {f"labels.layers.{number}": layer.path for number, layer in enumerate(region.labels.layers)}

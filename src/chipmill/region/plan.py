@@ -14,8 +14,8 @@ from chipmill.core.tables import TILES, read_table, write_table
 from chipmill.region.config import Region
 from chipmill.region.grid import Lattice, Window
 from chipmill.region.slots import Slot, TimeRange, cell_range, slot_names, tile_slots
-from chipmill.region.tiles import Tile
-from chipmill.region.windows import TileIndex, iter_windows, tile_index
+from chipmill.region.tiles import Point, Tile
+from chipmill.region.windows import TileIndex, count_windows, iter_windows, tile_index
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -102,9 +102,15 @@ def _tile_row(tile: Tile) -> dict[str, object]:
         "reject": tile.reject,
         "cover": tile.cover,
         "geometry": to_wkb(tile.lattice.footprint(tile.window)),
-        "state": "planned",
+        "state": "rejected" if tile.reject else "planned",
         "reason": "",
+        "attributes": list(tile.attributes.items()),
+        "points": None if tile.points is None else [_point_row(point) for point in tile.points],
     }
+
+
+def _point_row(point: Point) -> dict[str, object]:
+    return dataclasses.asdict(point) | {"attributes": list(point.attributes.items())}
 
 
 def load_tiles(path: Path) -> tuple[Tile, ...]:
@@ -118,7 +124,7 @@ def _stamp(path: Path) -> tuple[Path, int]:
 
 @lru_cache(maxsize=8)
 def _load_tiles(path: Path, _changed: int) -> tuple[Tile, ...]:
-    return tuple(_tile(row) for row in read_table(path, TILES).to_pylist())
+    return tuple(_tile(row) for row in read_table(path, TILES).to_pylist(maps_as_pydicts="strict"))
 
 
 @lru_cache(maxsize=8)
@@ -141,6 +147,8 @@ def _tile(row: dict[str, object]) -> Tile:
         time = TimeRange(start, end)
     values = {field.name: row.get(field.name) for field in dataclasses.fields(Tile)}
     values.update(lattice=Lattice(**pick(Lattice)), window=Window(**pick(Window)), time=time)  # type: ignore[arg-type]
+    if isinstance(points := row["points"], list):
+        values["points"] = tuple(Point(**point) for point in points)
     return Tile(**values)  # type: ignore[arg-type]
 
 
@@ -162,7 +170,7 @@ class Estimate:
     """At most: every item over every tile that it meets, uncompressed."""
     windows: int
     chips: int
-    """At most: every window is kept."""
+    """At most: every window is kept; dense ones, of which the labels decide, are not in it."""
     shards: int
     write_bytes: int
     """At most: composites, labels and shards, uncompressed."""
@@ -180,14 +188,25 @@ def estimate(region: Region, tiles: Sequence[Tile], items: int, item_pixels: int
     index = tile_index(tiles)
     labelled = region.labels is not None
     chips = region.dataset.chips
-    windows = sum(1 for tile in tiles for _ in iter_windows(tile, index, chips)) if labelled else 0
+    windows = count_windows(tiles, index, chips) if labelled else 0
+    sure = count_windows(tiles, index, chips.model_copy(update={"dense": None})) if labelled else 0
     pixels = sum(tile.window.width * tile.window.height for tile in tiles)
     depth = len(stack_bands(region))
-    shard_bytes = windows * chips.size_px**2 * (2 * depth + 1)
-    write_bytes = pixels * (2 * depth + 4 * len(slot_names(region)) + 1) + shard_bytes
+    labels = 1 + bool(region.labels and region.labels.confidence and region.labels.confidence.weight)
+    shard_bytes = sure * chips.size_px**2 * _record_bytes(region, depth, labels)
+    write_bytes = pixels * (2 * depth + 4 * len(slot_names(region)) + labels) + shard_bytes
     shards = -(-shard_bytes // int(region.dataset.shards.target_mb * 1e6))
     seconds = read_bytes / _READ_RATE + write_bytes / _WRITE_RATE + _START_SECONDS
-    return Estimate(len(tiles), items, read_bytes, windows, windows, shards, write_bytes, seconds / 60)
+    return Estimate(len(tiles), items, read_bytes, windows, sure, shards, write_bytes, seconds / 60)
+
+
+def _record_bytes(region: Region, bands: int, labels: int) -> int:
+    """Return the bytes of a pixel of a record at most, by its bands and those of its label."""
+    if region.dataset.shards.encoding == "float":
+        return 4 * (bands + labels)
+    types = {one.out.dtype for one in region.imagery} | {one.stored.dtype for one in region.static}
+    wide = 4 if {"int16", "uint16"} <= types else 2  # int32 is the smallest type that holds both
+    return wide * bands + labels
 
 
 def stack_bands(region: Region) -> tuple[str, ...]:

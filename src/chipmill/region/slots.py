@@ -5,10 +5,10 @@ import dataclasses
 import datetime as dt
 import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from chipmill.core.errors import RegionFileError
-from chipmill.region.config import Region
+from chipmill.region.config import Region, Slots
 
 _DAY = dt.timedelta(days=1)
 
@@ -23,6 +23,11 @@ class TimeRange:
     def holds(self, instant: dt.datetime) -> bool:
         """Tell whether an instant lies in the interval."""
         return self.start <= instant < self.end
+
+    @property
+    def is_day(self) -> bool:
+        """Whether it is one day, as that of a label is."""
+        return self.end - self.start == _DAY
 
     @property
     def start_date(self) -> str:
@@ -54,17 +59,46 @@ def cell_range(region: Region) -> TimeRange:
     return TimeRange(midnight(start), midnight(end))
 
 
+def year_range(year: int) -> TimeRange:
+    """Return the interval of a calendar year."""
+    return TimeRange(midnight(dt.date(year, 1, 1)), midnight(dt.date(year + 1, 1, 1)))
+
+
 def slot_names(region: Region) -> tuple[str, ...]:
     """Return the names of the slots in order; they are the same for every tile."""
     if region.time.slots.around_label is not None:
         return ("p1",)
-    return tuple(slot.name for slot in cell_slots(region))
+    rule = region.tiles.year
+    slots = cell_slots(region) if rule is None else _year_slots(region, rule.years(*region.time.range)[0])
+    return tuple(slot.name for slot in slots)
+
+
+def check_year_slots(region: Region, years: Sequence[int]) -> None:
+    """Raise RegionFileError where ``time.slots`` cuts years into unlike slots, as 73 days do with leap years."""
+    names = {year: tuple(slot.name for slot in _year_slots(region, year)) for year in years}
+    if unlike := [year for year in years if names[year] != names[years[0]]]:
+        first, other = years[0], unlike[0]
+        raise RegionFileError(
+            f"time.slots cuts {first} into {len(names[first])} slots and {other} into {len(names[other])}: tiles with "
+            "years of their own need the same ones, give n, or every in months"
+        )
 
 
 def cell_slots(region: Region) -> tuple[Slot, ...]:
-    """Return the slots of a cell; empty for slots around label dates, which each tile has of its own."""
-    slots = region.time.slots
-    start, end = region.time.range
+    """Return the slots of a cell; empty for slots around label dates, which each tile has of its own.
+
+    Where tiles have years, they are those of every available year, one year after the other.
+    """
+    if (rule := region.tiles.year) is None:
+        return _slots_of(region.time.slots, *region.time.range)
+    return tuple(slot for year in rule.years(*region.time.range) for slot in _year_slots(region, year))
+
+
+def _year_slots(region: Region, year: int) -> tuple[Slot, ...]:
+    return _slots_of(region.time.slots, dt.date(year, 1, 1), dt.date(year + 1, 1, 1))
+
+
+def _slots_of(slots: Slots, start: dt.date, end: dt.date) -> tuple[Slot, ...]:
     if slots.n is not None:
         return _numbered(equal_bins(start, end, slots.n))
     if slots.every is not None:
@@ -78,17 +112,22 @@ def cell_slots(region: Region) -> tuple[Slot, ...]:
     return ()
 
 
-def tile_slots(region: Region, label_time: TimeRange | None) -> tuple[Slot, ...]:
-    """Return the slots of a tile; ``label_time`` is the date of its label where it has one.
+def tile_slots(region: Region, time: TimeRange | None) -> tuple[Slot, ...]:
+    """Return the slots of a tile; ``time`` is the day of its label, or the year that it was given.
 
-    Raises RegionFileError when slots around the label are asked for and the tile has no date.
+    A tile that was given none, and is rejected for it, has those of the first available year. Raises RegionFileError
+    when slots around the label are asked for and the tile has no date.
     """
+    if (rule := region.tiles.year) is not None:
+        return _year_slots(region, time.start.year if time else rule.years(*region.time.range)[0])
     around = region.time.slots.around_label
     if around is None:
         return cell_slots(region)
-    if label_time is None:
-        raise RegionFileError("time.slots.around_label needs tiles with a date: use tiles from label-items")
-    day = midnight(label_time.start.date())
+    if time is None:
+        raise RegionFileError(
+            "time.slots.around_label needs tiles with a date: use tiles from label-items, or from a file with time"
+        )
+    day = midnight(time.start.date())
     span = TimeRange(day - around.before_days * _DAY, day + (around.after_days + 1) * _DAY)
     return (Slot("p1", span),)
 

@@ -1,13 +1,14 @@
-"""Tiles: the units of work. From a lattice over the AOI, or one per label item; each has its own grid and CRS.
+"""Tiles: the units of work, each with its own grid and CRS; those of a lattice over the AOI are made here.
 
-Another way to make tiles is another function here that returns :class:`Tile` objects.
+Another way to make tiles is a module of its own with a function that returns :class:`Tile` objects:
+:mod:`chipmill.region.label_tiles` has those of label items. Which way is taken says
+:func:`chipmill.imagery.planning.place_tiles`.
 """
 
 import dataclasses
-import datetime as dt
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final
 
 from affine import Affine
@@ -17,7 +18,7 @@ from chipmill.core.plain import quoted
 from chipmill.region.config import Region
 from chipmill.region.fields import ID_PATTERN
 from chipmill.region.grid import Lattice, Window, lattice_like, lattice_of, reproject_shape, utm_epsg
-from chipmill.region.slots import TimeRange, cell_range, midnight
+from chipmill.region.slots import TimeRange, cell_range
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,8 +30,24 @@ MAX_TILES: Final = 1_000_000
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Point:
+    """A point of a file, on whose pixel a chip is centred."""
+
+    col: int
+    """Column of its pixel on the lattice."""
+    row: int
+    """Row of its pixel on the lattice."""
+    source_id: str
+    """The id as the file spells it."""
+    split: str | None
+    """train, val or test where the file says so."""
+    attributes: dict[str, str] = dataclasses.field(default_factory=dict, hash=False)
+    """What the file says of it: name -> text."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Tile:
-    """A square of a lattice, or the place of a label item."""
+    """A square of a lattice, the place of a label item, or that of a feature of a file."""
 
     tile_id: str
     lattice: Lattice
@@ -41,7 +58,7 @@ class Tile:
     anchor: str
     """ISO date of its samples: label date, else tile time, else cell start."""
     time: TimeRange | None
-    """The label's day, where it has one."""
+    """The label's day, or the tile's year; None where it has the cell's time."""
     lattice_tile: bool
     """True for tiles of a lattice, which have neighbours; windows of others end at their own edge."""
     label_href: str | None
@@ -54,6 +71,10 @@ class Tile:
     """WKB in degrees: the part of AOI and UTM zone that the tile answers for."""
     label_content: str | None = None
     """Identity of the label raster's content: sha256, or what its item says of it."""
+    attributes: dict[str, str] = dataclasses.field(default_factory=dict, hash=False)
+    """What the source says of it: name -> text, of the attributes that ``tiles.attributes`` names."""
+    points: tuple[Point, ...] | None = None
+    """Points whose windows belong to the tile, by row and column of the window; None where windows are laid by stride."""
 
     @property
     def crs(self) -> str:
@@ -81,26 +102,6 @@ class Tile:
         return self.lattice.geobox(self.window)
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class LabelItem:
-    """A STAC label item as far as tiles need it."""
-
-    item_id: str
-    time: dt.datetime
-    """UTC; its day is the label's date."""
-    href: str
-    """The label raster."""
-    epsg: int
-    transform: Affine
-    """Of the label raster, from its header."""
-    width: int
-    height: int
-    content: str = ""
-    """Identity of the raster's content: sha256, or what the item says of it."""
-    classes: tuple[tuple[str, str], ...] = ()
-    """(value, name) of ``classification:classes``, in order."""
-
-
 def cover_mask(tile: Tile, window: Window | None = None) -> "np.ndarray[tuple[int, ...], np.dtype[np.bool_]]":
     """Return bool (y, x), True where a pixel's centre lies in the tile's cover; ``window`` is in lattice pixels."""
     import numpy as np
@@ -122,10 +123,15 @@ def cover_mask(tile: Tile, window: Window | None = None) -> "np.ndarray[tuple[in
 
 def from_degrees(shape: "BaseGeometry", epsg: int) -> "BaseGeometry":
     """Return a shape in degrees as one of another CRS, long edges densified first."""
+    return reproject_shape(densified(shape), 4326, epsg)
+
+
+def densified(shape: "BaseGeometry") -> "BaseGeometry":
+    """Return a shape whose edges are short enough to be reprojected vertex by vertex: 1/32 of its longer side."""
     from shapely import segmentize
 
     longest = max(shape.bounds[2] - shape.bounds[0], shape.bounds[3] - shape.bounds[1], 1e-9)
-    return reproject_shape(segmentize(shape, longest / 32), 4326, epsg)
+    return segmentize(shape, longest / 32)
 
 
 def lattice_tiles(region: Region, aoi: "BaseGeometry") -> tuple[Tile, ...]:
@@ -148,10 +154,8 @@ def zone_covers(region: Region, aoi: "BaseGeometry") -> list[tuple[Lattice, "Bas
     """Return each lattice with the part of the AOI (degrees) that it answers for: one per UTM zone when crs is auto."""
     from shapely import box
 
-    if region.grid.like is not None:
-        return [(_lattice_of_raster(region), aoi)]
-    if region.grid.crs != "auto":
-        return [(lattice_of(int(region.grid.crs.removeprefix("EPSG:")), region.grid.resolution), aoi)]
+    if (lattice := _one_lattice(region)) is not None:
+        return [(lattice, aoi)]
     west, south, east, north = aoi.bounds
     covers = []
     for zone in range(math.floor((west + 180) / 6), math.floor((east + 180) / 6) + 1):
@@ -165,6 +169,32 @@ def zone_covers(region: Region, aoi: "BaseGeometry") -> list[tuple[Lattice, "Bas
             f"the AOI of {region.name} ({south:g}..{north:g} degrees north) lies in no UTM zone: give grid.crs"
         )
     return covers
+
+
+def lattice_finder(region: Region) -> Callable[[float, float], Lattice]:
+    """Return a function of longitude and latitude that returns the lattice of a place.
+
+    That is the one of its UTM zone when crs is auto; the function raises AoiError near the poles then.
+    """
+    one = _one_lattice(region)
+
+    def found(longitude: float, latitude: float) -> Lattice:
+        if one is not None:
+            return one
+        if not -80 <= latitude <= 84:
+            raise AoiError(f"{latitude:g} degrees north lies in no UTM zone: give grid.crs of {region.name}")
+        return lattice_of(utm_epsg(longitude, latitude), region.grid.resolution)
+
+    return found
+
+
+def _one_lattice(region: Region) -> Lattice | None:
+    """Return the lattice of all tiles, None where each UTM zone has its own."""
+    if region.grid.like is not None:
+        return _lattice_of_raster(region)
+    if region.grid.crs != "auto":
+        return lattice_of(int(region.grid.crs.removeprefix("EPSG:")), region.grid.resolution)
+    return None
 
 
 def _lattice_of_raster(region: Region) -> Lattice:
@@ -199,13 +229,19 @@ def _cover_tiles(region: Region, lattice: Lattice, cover: "BaseGeometry", anchor
     for iy in rows:
         for ix in columns:
             window = Window(ix * side, iy * side, side, side)
-            if _wanted(region, shape, shapely.box(*lattice.bounds(window))):
-                name = f"{lattice.lattice_id}-{_signed(ix)}-{_signed(iy)}"
+            if meets_rule(region, shape, shapely.box(*lattice.bounds(window))):
+                name = place_name(lattice, ix, iy)
                 tiles.append(Tile(name, lattice, window, name, anchor, None, True, None, None, False, wkb))
     return tiles
 
 
-def _wanted(region: Region, aoi: "BaseGeometry", outline: "BaseGeometry") -> bool:
+def place_name(lattice: Lattice, ix: int, iy: int) -> str:
+    """Return ``<lattice>-<ix>-<iy>``, the id of a lattice tile by its column and row of tiles."""
+    return f"{lattice.lattice_id}-{_signed(ix)}-{_signed(iy)}"
+
+
+def meets_rule(region: Region, aoi: "BaseGeometry", outline: "BaseGeometry") -> bool:
+    """Tell whether ``aoi.rule`` takes a tile of outline ``outline``; both shapes are in one CRS."""
     if not aoi.intersects(outline) or aoi.touches(outline):
         return False
     match region.aoi.rule:
@@ -223,59 +259,6 @@ def _signed(index: int) -> str:
     return f"n{-index}" if index < 0 else str(index)
 
 
-def label_item_tiles(region: Region, items: Sequence[LabelItem], aoi: "BaseGeometry") -> tuple[Tile, ...]:
-    """Return one tile per label item whose raster meets the AOI, on the raster's own grid, by date and id.
-
-    Raises AoiError when none is left, GridError when two ids become the same file name.
-    """
-    import shapely
-
-    tiles: list[Tile] = []
-    lattices: dict[int, list[Lattice]] = {}
-    for item in sorted(items, key=lambda one: (one.time, one.item_id)):
-        lattice = _shared_lattice(lattices.setdefault(item.epsg, []), item)
-        window = lattice.aligned_window(item.transform, item.width, item.height, item.item_id)
-        cover = aoi.intersection(lattice.footprint(window))
-        if cover.area == 0 or not cell_range(region).holds(item.time):
-            continue
-        day = midnight(item.time.date())
-        time = TimeRange(day, day + dt.timedelta(days=1))
-        wkb = shapely.to_wkb(shapely.normalize(cover))
-        tile = Tile(
-            tile_id=tile_name(item.item_id),
-            lattice=lattice,
-            window=window,
-            source_id=item.item_id,
-            anchor=time.start_date,
-            time=time,
-            lattice_tile=False,
-            label_href=item.href,
-            split=None,
-            reject=False,
-            cover=wkb,
-            label_content=item.content,
-        )
-        tiles.append(tile)
-    _refuse_clashes(tiles)
-    if not tiles:
-        raise AoiError(
-            f"none of {len(items)} label items meets the AOI and time of {region.name}: check both"
-        )
-    return tuple(tiles)
-
-
-def _shared_lattice(known: list[Lattice], item: LabelItem) -> Lattice:
-    """Reuse the lattice of an earlier item where the grids agree, so that places shared by dates share windows."""
-    for lattice in known:
-        try:
-            lattice.aligned_window(item.transform, item.width, item.height, item.item_id)
-        except GridError:
-            continue
-        return lattice
-    known.append(lattice_like(item.item_id, item.epsg, item.transform))
-    return known[-1]
-
-
 def tile_name(source_id: str) -> str:
     """Return the file-safe id of a tile of a source: lower case, anything else than letters, digits, . _ - replaced."""
     name = re.sub(r"[^a-z0-9._-]+", "-", source_id.lower()).strip("-._")[:63]
@@ -286,7 +269,8 @@ def tile_name(source_id: str) -> str:
     return name
 
 
-def _refuse_clashes(tiles: Iterable[Tile]) -> None:
+def refuse_clashes(tiles: Iterable[Tile]) -> None:
+    """Raise GridError where two tiles of a source have the same file-safe id."""
     seen: dict[str, str] = {}
     for tile in tiles:
         if tile.tile_id in seen:
