@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyogrio.raw
 import rasterio
 import shapely
 
@@ -68,6 +69,21 @@ def save_raster(
     }  # fmt: skip
     with rasterio.open(path, "w", nodata=nodata, **(profile | options)) as target:
         target.write(pixels)
+
+
+def save_vectors(path: Path, shapes, epsg=32633, geometry_type="Polygon", **fields) -> None:
+    """Write geometries with attributes, one list per field."""
+    data = [np.array(values) for values in fields.values()]
+    pyogrio.raw.write(
+        path, geometry=np.array([shape.wkb for shape in shapes]), field_data=data, fields=list(fields),
+        geometry_type=geometry_type, crs=f"EPSG:{epsg}",
+    )  # fmt: skip
+
+
+def box(tile, left, top, width, height):
+    """Return a rectangle of pixels of a tile, as a polygon; parts of pixels are allowed."""
+    place = Window(tile.window.col_off + left, tile.window.row_off + top, width, height)
+    return shapely.box(*tile.lattice.bounds(place))
 
 
 def plan(folder: Path, config: Region) -> Plan:

@@ -161,12 +161,12 @@ def test_the_water_labels_of_boadella_are_gridded_as_they_are(tmp_path, shared_d
 
 @pytest.mark.real
 def test_noisy_labels_with_a_confidence_band(tmp_path, shared_data):
-    source = shared_data / "landcovernet" / "ref_landcovernet_af_v1_labels_28QDE_01" / "labels.tif"
+    source = shared_data / "landcovernet" / "ref_landcovernet_af_v1_labels_29PKL_03" / "labels.tif"
     with rasterio.open(source) as dataset:
         classes, sure = dataset.read()
-        lattice = Lattice(32628, dataset.transform.c, dataset.transform.f, 10.0, 10.0)
+        lattice = Lattice(32629, dataset.transform.c, dataset.transform.f, 10.0, 10.0)
     names = ("water", "artificial_bare", "natural_bare", "snow", "woody", "cultivated", "semi_natural")
-    config = {"layers": [{"path": str(source)}], "confidence": {"band": 2, "min": 70},
+    config = {"layers": [{"path": str(source)}], "confidence": {"band": 2, "min": 70, "weight": True},
               "classes": {str(value): name for value, name in enumerate(names, 1)}}  # fmt: skip
     window = Window(0, 0, 256, 256)
     west, south, east, north = lattice.footprint(window.padded(5)).bounds
@@ -182,4 +182,8 @@ def test_noisy_labels_with_a_confidence_band(tmp_path, shared_data):
     batch = next(batch for batch in load_batches(plan.attempt, "grid_layers") if tile.tile_id in batch.units)
     assert grid_layers(plan, batch).failed == ()
     with rasterio.open(label_path(plan, tile)) as own:
-        np.testing.assert_array_equal(own.read(1), np.where((sure >= 70) & (classes > 0), classes - 1, 255))
+        labelled = (sure >= 70) & (classes > 0)
+        np.testing.assert_array_equal(own.read(1), np.where(labelled, classes - 1, 255))
+        weight = np.rint(254 * np.minimum(sure / 100, 1))
+        np.testing.assert_array_equal(own.read(2), np.where(labelled, weight, 0))
+    assert (len(np.unique(classes)), len(np.unique(sure))) == (5, 20)  # else nothing above could fail

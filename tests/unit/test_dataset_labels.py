@@ -1,7 +1,6 @@
 import json
 
 import numpy as np
-import pyogrio.raw
 import pytest
 import rasterio
 import shapely
@@ -45,20 +44,6 @@ def _inside(tile):
 
 def _expected(values, tile):
     return np.where(_inside(tile), np.vectorize(CODES.get)(values), 255)
-
-
-def _save_vectors(path, shapes, epsg=32633, **fields):
-    data = [np.array(values) for values in fields.values()]
-    pyogrio.raw.write(
-        path, geometry=np.array([shape.wkb for shape in shapes]), field_data=data, fields=list(fields),
-        geometry_type="Polygon", crs=f"EPSG:{epsg}",
-    )  # fmt: skip
-
-
-def _box(tile, left, top, width, height):
-    """A rectangle of whole pixels of a tile, as a polygon."""
-    place = Window(tile.window.col_off + left, tile.window.row_off + top, width, height)
-    return shapely.box(*tile.lattice.bounds(place))
 
 
 def test_classes_are_numbered_in_the_order_of_their_names():
@@ -108,16 +93,34 @@ def test_a_raster_on_the_grid_is_copied_as_codes_and_cut_to_the_cover(tmp_path):
     region, tile = _setup(tmp_path)
     values = _values()
     sw.save_raster(tmp_path / "label.tif", values, tile.window)
-    label = paint_label(region, tile)
+    label = paint_label(region, tile).label
     assert label.dtype == np.uint8
     np.testing.assert_array_equal(label, _expected(values, tile))
     # a larger raster that starts elsewhere gives the same pixels, one that ends early is ignore beyond its end
     window = Window(tile.window.col_off - 7, tile.window.row_off - 5, 80, 40)
     big = _values(2, (40, 80))
     sw.save_raster(tmp_path / "label.tif", big, window)
-    label = paint_label(region, tile)
+    label = paint_label(region, tile).label
     np.testing.assert_array_equal(label[:35], _expected(np.pad(big[5:, 7:71], ((0, 29), (0, 0))), tile)[:35])
     assert (label[35:] == 255).all()
+
+
+@pytest.mark.parametrize(
+    "dtype", ["uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64"]
+)
+def test_labels_of_every_type_are_read_alike(tmp_path, dtype):
+    low = -7 if np.dtype(dtype).kind in "if" else 7
+    high = 125 if np.dtype(dtype).itemsize == 1 else 40_000 if dtype == "uint16" else 30_000
+    classes = {str(low): "low", "10": "ten", f"{high}": "high"}
+    region, tile = _setup(tmp_path, {"classes": classes, "ignore": [0]})
+    values = np.random.default_rng(2).choice(np.array([0, low, 10, high]), (64, 64))
+    sw.save_raster(tmp_path / "label.tif", values.astype(dtype), tile.window)
+    expected = np.vectorize({0: 255, low: 0, 10: 1, high: 2}.get)(values)
+    np.testing.assert_array_equal(paint_label(region, tile).label, np.where(_inside(tile), expected, 255))
+    values[20, 20] = 11
+    sw.save_raster(tmp_path / "label.tif", values.astype(dtype), tile.window)
+    with pytest.raises(LabelError, match=r"holds 11 \(1 px\)"):
+        paint_label(region, tile)
 
 
 def test_the_written_file_says_what_it_is_and_is_not_written_twice(tmp_path):
@@ -158,7 +161,7 @@ def test_nodata_of_the_file_needs_no_declaration(tmp_path):
     values = _values()
     values[20:30] = 99
     sw.save_raster(tmp_path / "label.tif", values, tile.window, nodata=99)
-    label = paint_label(region, tile)
+    label = paint_label(region, tile).label
     assert (label[20:30] == 255).all() and (label[30:60, 5:60] != 255).any()
 
 
@@ -168,7 +171,7 @@ def test_fractional_values_are_undeclared_and_nan_is_nodata(tmp_path):
     values[5] = np.nan
     sw.save_raster(tmp_path / "label.tif", values, tile.window)
     expected = _expected(np.nan_to_num(values), tile)
-    np.testing.assert_array_equal(paint_label(region, tile), expected)
+    np.testing.assert_array_equal(paint_label(region, tile).label, expected)
     values[6, 6] = 24.5
     sw.save_raster(tmp_path / "label.tif", values, tile.window)
     with pytest.raises(LabelError, match=r"24\.5"):
@@ -187,7 +190,7 @@ def test_a_label_off_by_a_part_of_a_pixel_is_refused_unless_resampling_says_how(
     inner = np.s_[4:-4, 4:-4]
     expected = _expected(values, tile)
     moved = np.roll(expected, 1, axis=1) if shift == 0.5 else expected
-    warped = paint_label(region, tile)[inner]
+    warped = paint_label(region, tile).label[inner]
     assert (warped == expected[inner]).all() or (warped == moved[inner]).all()
 
 
@@ -209,7 +212,7 @@ def test_a_label_in_another_crs_is_refused_or_warped_as_rasterio_does(tmp_path, 
         codes, oracle, src_transform=finer.transform(window), src_crs="EPSG:4326", src_nodata=-1,
         dst_transform=tile.transform, dst_crs=tile.crs, dst_nodata=-1, resampling=Resampling[method],
     )  # fmt: skip
-    label = paint_label(region, tile)
+    label = paint_label(region, tile).label
     assert (oracle >= 0).all()
     assert (
         label == np.where(_inside(tile), oracle, 255)
@@ -226,7 +229,7 @@ def test_mode_counts_classes_not_values(tmp_path):
     values = np.tile(cell, (64, 64))
     window = Window(tile.window.col_off * 2, tile.window.row_off * 2, 128, 128)
     sw.save_raster(tmp_path / "label.tif", values, window, fine)
-    assert set(paint_label(region, tile)[5:-5, 5:-5].ravel()) == {1}
+    assert set(paint_label(region, tile).label[5:-5, 5:-5].ravel()) == {1}
 
 
 def test_unsure_pixels_are_ignore_and_never_background(tmp_path):
@@ -234,7 +237,7 @@ def test_unsure_pixels_are_ignore_and_never_background(tmp_path):
     values, level = _values(), np.random.default_rng(5).integers(0, 100, (64, 64), dtype=np.uint8)
     sw.save_raster(tmp_path / "label.tif", np.stack([values, level]), tile.window)
     np.testing.assert_array_equal(
-        paint_label(region, tile), np.where(level < 60, 255, _expected(values, tile))
+        paint_label(region, tile).label, np.where(level < 60, 255, _expected(values, tile))
     )
     region, tile = _setup(tmp_path, {"confidence": {"band": 3, "min": 60}})
     with pytest.raises(LabelError, match=r"2 band\(s\)"):
@@ -245,8 +248,8 @@ def test_outside_the_coverage_is_ignore(tmp_path):
     region, tile = _setup(tmp_path, {"coverage": "coverage.gpkg"})
     values = _values()
     sw.save_raster(tmp_path / "label.tif", values, tile.window)
-    _save_vectors(tmp_path / "coverage.gpkg", [_box(tile, 10, 20, 30, 20)])
-    label = paint_label(region, tile)
+    sw.save_vectors(tmp_path / "coverage.gpkg", [sw.box(tile, 10, 20, 30, 20)])
+    label = paint_label(region, tile).label
     covered = np.zeros(tile.shape, dtype=bool)
     covered[20:40, 10:40] = True
     np.testing.assert_array_equal(label, np.where(covered, _expected(values, tile), 255))
@@ -257,26 +260,26 @@ def test_features_are_burned_in_the_order_of_the_file(tmp_path, name):
     region, tile = _setup(
         tmp_path, {"layers": [{"path": name, "attribute": "kind", "background": 30}], "classes": sw.CLASSES}
     )
-    boxes = [_box(tile, 5, 5, 20, 20), _box(tile, 15, 15, 20, 20), _box(tile, 40, 40, 10, 10)]
+    boxes = [sw.box(tile, 5, 5, 20, 20), sw.box(tile, 15, 15, 20, 20), sw.box(tile, 40, 40, 10, 10)]
     if name.endswith(".geojson"):
         boxes = [reproject_shape(shapely.segmentize(box, 100.0), 32633, 4326) for box in boxes]
     if name.endswith(".fgb"):  # it sorts its features on writing: only what does not overlap has an order
-        boxes[1] = _box(tile, 25, 25, 10, 10)
-    _save_vectors(tmp_path / name, boxes, 4326 if name.endswith(".geojson") else 32633, kind=[10, 25, 0])
+        boxes[1] = sw.box(tile, 25, 25, 10, 10)
+    sw.save_vectors(tmp_path / name, boxes, 4326 if name.endswith(".geojson") else 32633, kind=[10, 25, 0])
     expected = np.full(tile.shape, 2)
     expected[5:25, 5:25] = 0
     expected[(np.s_[25:35, 25:35] if name.endswith(".fgb") else np.s_[15:35, 15:35])] = 1
     expected[40:50, 40:50] = 255
-    np.testing.assert_array_equal(paint_label(region, tile), np.where(_inside(tile), expected, 255))
+    np.testing.assert_array_equal(paint_label(region, tile).label, np.where(_inside(tile), expected, 255))
 
 
 def test_a_constant_value_all_touched_and_a_layer_below(tmp_path):
     layers = [{"path": "label.tif"}, {"path": "v.gpkg", "value": 10, "all_touched": True}]
     region, tile = _setup(tmp_path, {"layers": layers})
     sw.save_raster(tmp_path / "label.tif", np.full((64, 64), 30, np.uint8), tile.window)
-    left, bottom, right, top = _box(tile, 20, 20, 10, 10).bounds
-    _save_vectors(tmp_path / "v.gpkg", [shapely.box(left - 1, bottom, right, top)])
-    label = paint_label(region, tile)
+    left, bottom, right, top = sw.box(tile, 20, 20, 10, 10).bounds
+    sw.save_vectors(tmp_path / "v.gpkg", [shapely.box(left - 1, bottom, right, top)])
+    label = paint_label(region, tile).label
     assert (label[20:30, 19:30] == 0).all() and label[25, 18] == 2 and (label == 0).sum() >= 110
 
 
@@ -286,23 +289,23 @@ def test_a_layer_above_shows_the_one_below_where_it_is_nodata_but_not_where_it_i
     above = np.full((64, 64), 30, np.uint8)
     above[:, 20:30], above[:, 30:40] = 99, 0
     sw.save_raster(tmp_path / "label.tif", above, tile.window, nodata=99)
-    row = paint_label(region, tile)[32]
+    row = paint_label(region, tile).label[32]
     assert set(row[4:20]) == {2} and set(row[20:30]) == {0} and set(row[30:40]) == {255}
 
 
 @pytest.mark.parametrize(
     ("layer", "fields", "text"),
     [
-        ({"attribute": "kind"}, {"kind": [7]}, "7 (1 px)"),
+        ({"attribute": "kind"}, {"kind": [7]}, "holds 7 (1 feature(s))"),
         ({"attribute": "king"}, {"kind": [10]}, "no attribute 'king', but kind"),
-        ({"attribute": "kind"}, {"kind": ["wet"]}, "not a number"),
+        ({"attribute": "kind"}, {"kind": ["wet"]}, "holds 'wet' (1 feature(s))"),
         ({}, {"kind": [10]}, "needs attribute or value"),
         ({"value": 10, "background": 5}, {"kind": [10]}, "background 5"),
     ],
 )
 def test_wrong_vector_layers_are_refused_with_a_reason(tmp_path, layer, fields, text):
     region, tile = _setup(tmp_path, {"layers": [{"path": "v.gpkg", **layer}]})
-    _save_vectors(tmp_path / "v.gpkg", [_box(tile, 5, 5, 20, 20)], **fields)
+    sw.save_vectors(tmp_path / "v.gpkg", [sw.box(tile, 5, 5, 20, 20)], **fields)
     with pytest.raises(LabelError) as caught:
         paint_label(region, tile)
     assert text in str(caught.value)
@@ -312,7 +315,7 @@ def test_a_feature_without_a_value_is_ignore(tmp_path):
     region, tile = _setup(
         tmp_path, {"layers": [{"path": "v.geojson", "attribute": "kind", "background": 30}]}
     )
-    shape = reproject_shape(_box(tile, 10, 10, 10, 10), 32633, 4326)
+    shape = reproject_shape(sw.box(tile, 10, 10, 10, 10), 32633, 4326)
     feature = {
         "type": "Feature",
         "properties": {"kind": None},
@@ -320,12 +323,12 @@ def test_a_feature_without_a_value_is_ignore(tmp_path):
     }
     known = feature | {"properties": {"kind": 10}}
     known["geometry"] = json.loads(
-        shapely.to_geojson(reproject_shape(_box(tile, 30, 30, 10, 10), 32633, 4326))
+        shapely.to_geojson(reproject_shape(sw.box(tile, 30, 30, 10, 10), 32633, 4326))
     )
     (tmp_path / "v.geojson").write_text(
         json.dumps({"type": "FeatureCollection", "features": [feature, known]})
     )
-    label = paint_label(region, tile)
+    label = paint_label(region, tile).label
     assert (label[11:19, 11:19] == 255).all() and (label[31:39, 31:39] == 0).all() and label[50, 50] == 2
 
 
@@ -352,7 +355,7 @@ def test_undeclared_values_are_found_before_work(tmp_path):
     with pytest.raises(LabelError, match="88"):
         check_label_values(region)
     region, tile = _setup(tmp_path, {"layers": [{"path": "v.gpkg", "attribute": "kind"}]})
-    _save_vectors(tmp_path / "v.gpkg", [_box(tile, 0, 0, 5, 5)] * 2, kind=[10, 88])
+    sw.save_vectors(tmp_path / "v.gpkg", [sw.box(tile, 0, 0, 5, 5)] * 2, kind=[10, 88])
     with pytest.raises(LabelError, match=r"88 \(1 feature\(s\)\)"):
         check_label_values(region)
 

@@ -1,56 +1,52 @@
 """The stage grid_layers: label and static layers onto the grid of each tile, once, as files of the region.
 
 How one layer is painted is in :mod:`chipmill.dataset.painting`, how values become codes in
-:mod:`chipmill.dataset.classes`; here is what is painted over what, and what a file depends on.
+:mod:`chipmill.dataset.classes`, what several layers make in :mod:`chipmill.dataset.rules`; here is what a file depends
+on, and when it is made.
 """
 
-import functools
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from rasterio.io import DatasetReader
-from rasterio.warp import transform_bounds
-from rasterio.windows import Window as FileWindow
-from rasterio.windows import from_bounds, intersect, union
 
 from chipmill.core.errors import LabelError
 from chipmill.core.store import fingerprint, is_good
 from chipmill.core.units import Batch, BatchResult, UnitResult, work_batch
 from chipmill.dataset.classes import IGNORE, ValueMap, resolve_classes
+from chipmill.dataset.features import is_vector
+from chipmill.dataset.glance import glance_at_features, glance_at_raster
 from chipmill.dataset.painting import (
-    NOTHING,
+    FULL_WEIGHT,
     covered,
-    feature_values,
-    is_vector,
+    paint_layer,
     paint_raster,
-    paint_vector,
-    read_features,
-    undeclared_error,
+    raster_weight,
+    refuse_wrong_kind,
 )
-from chipmill.dataset.rasters import crs_of, write_layer
+from chipmill.dataset.rasters import write_layer
+from chipmill.dataset.rules import NOTHING, Codes, Combined, combine
 from chipmill.dataset.static import warp_static
 from chipmill.imagery.hrefs import resolve_href, source_root
-from chipmill.imagery.sources import open_asset
 from chipmill.region.config import Region
-from chipmill.region.dataset import Labels, Static
 from chipmill.region.identity import content_hash
+from chipmill.region.layers import MASK_RULES, LabelLayer, Labels, Static
 from chipmill.region.plan import Plan
 from chipmill.region.tiles import Tile, cover_mask
 
 STAGE_VERSION: Final = 1
 STAGE: Final = "grid_layers"
-_GLANCE_PX: Final = 1024
-"""Side to which a label is thinned for the look before work."""
 _GLANCE_ITEMS: Final = 16
 
 
 def grid_layers(plan: Plan, batch: Batch) -> BatchResult:
     """Put the label and the static layers of each tile of a batch onto the tile's grid.
 
-    Products: ``labels/<tile>-<fp8>.tif`` uint8, codes 0..n-1 in the order of the class names, 255 = ignore and nodata;
+    Products: ``labels/<tile>-<fp8>.tif`` uint8, codes 0..n-1 in the order of the class names, 255 = ignore and nodata,
+    and where the region asks for it a second band, the weight of each label 0..254;
     ``static/<name>/<tile>-<fp8>.tif`` in the layer's own type. A file that stands already is left as it is. A label
     with undeclared values or on another grid fails its tile (LabelError).
     """
@@ -75,8 +71,13 @@ def _grid_tile(plan: Plan, tile: Tile) -> tuple[Path, ...]:
         if not is_good(path, wanted):
             colors = [info.color for info in resolve_classes(plan.region)]
             place = (tile.lattice, tile.window)
-            pixels = paint_label(plan.region, tile)[np.newaxis]
-            write_layer(path, wanted, pixels, place, nodata=IGNORE, names=["label"], colors=colors)
+            painted = paint_label(plan.region, tile)
+            if painted.weight is None:
+                pixels, names = painted.label[np.newaxis], ["label"]
+            else:
+                # a TIFF of several bands has no colour table
+                pixels, names, colors = np.stack([painted.label, painted.weight]), ["label", "weight"], []
+            write_layer(path, wanted, pixels, place, nodata=IGNORE, names=names, colors=colors)
         products.append(path)
     products += [_grid_static(plan, layer, tile) for layer in plan.region.static]
     return tuple(products)
@@ -88,7 +89,7 @@ def _grid_static(plan: Plan, layer: Static, tile: Tile) -> Path:
         pixels, lost = warp_static(layer, str(plan.region.resolve(layer.path)), tile)
         place = (tile.lattice, tile.window)
         extra = {"saturated_px": lost}
-        write_layer(path, wanted, pixels, place, nodata=layer.out.nodata, names=[layer.name], extra=extra)
+        write_layer(path, wanted, pixels, place, nodata=layer.stored.nodata, names=[layer.name], extra=extra)
     return path
 
 
@@ -105,10 +106,7 @@ def static_path(plan: Plan, layer: Static, tile: Tile) -> Path:
 def label_fingerprint(region: Region, tile: Tile) -> str:
     """Return the fingerprint of a tile's label: content of its sources, settings, grid and cover of the tile."""
     labels = _labels(region)
-    layers = [
-        [_content(region, layer.path), layer.attribute, layer.value, layer.all_touched, layer.background]
-        for layer in labels.layers
-    ]
+    layers = [_layer_facts(region, layer) for layer in labels.layers]
     coverage = labels.coverage and _content(region, labels.coverage)
     rules = [resolve_classes(region), labels.ignore, labels.confidence, labels.resampling]
     return fingerprint(
@@ -121,15 +119,24 @@ def label_fingerprint(region: Region, tile: Tile) -> str:
         tile.lattice,
         tile.window,
         tile.cover,
+        *([] if labels.outside == "ignore" else [labels.outside]),
     )
+
+
+def _layer_facts(region: Region, layer: LabelLayer) -> list[object]:
+    facts = [_content(region, layer.path), layer.attribute, layer.value, layer.all_touched, layer.background]
+    later = (layer.rule, layer.only, layer.order, layer.sure)
+    # what came later enters where it says something: older labels stand
+    return [*facts, *(() if later == ("paint", (), None, False) else later)]
 
 
 def static_fingerprint(region: Region, layer: Static, tile: Tile) -> str:
     """Return the fingerprint of a static layer on a tile: content of its source, settings and grid."""
-    content = _content(region, layer.path)
-    return fingerprint(
-        "static", STAGE_VERSION, content, layer.resampling, layer.out, tile.lattice, tile.window
-    )
+    facts = [_content(region, layer.path), layer.resampling, layer.stored, tile.lattice, tile.window]
+    later = layer.model_dump(include={"band", "derive", "target", "max_m", "azimuth_deg", "altitude_deg"})
+    if layer.band == 1 and layer.derive is None:
+        later = {}  # what came later enters where it says something: older layers stand
+    return fingerprint("static", STAGE_VERSION, *facts, *([later] if later else []))
 
 
 def _content(region: Region, path: str) -> str:
@@ -151,41 +158,78 @@ def _labels(region: Region) -> Labels:
     return region.labels
 
 
-def paint_label(region: Region, tile: Tile) -> NDArray[np.uint8]:
-    """Return the label of a tile ``(y, x)``: layers painted in order, a later one over the earlier where it speaks.
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class Painted:
+    """The label of a tile."""
 
-    255 where no layer speaks, outside ``labels.coverage``, and outside the tile's cover (AOI and UTM zone).
-    Raises LabelError as the painting of each layer, AssetReadError for a raster that cannot be read.
+    label: NDArray[np.uint8]
+    """(y, x): class codes, 255 = ignore."""
+    weight: NDArray[np.uint8] | None
+    """(y, x): how sure the label is, 254 = fully, 0 where it is ignore; None where the region does not ask for it."""
+
+
+def paint_label(region: Region, tile: Tile) -> Painted:
+    """Return the label of a tile: its layers taken in order, each by its rule (chipmill.dataset.rules).
+
+    ``labels.outside`` where no layer has a value; 255 outside ``labels.coverage``, and outside the tile's cover (AOI
+    and UTM zone). The weight of a pixel is that of the layer whose class it has. Raises LabelError as the painting of
+    each layer, AssetReadError for a raster that cannot be read.
     """
     labels = _labels(region)
     values = ValueMap(resolve_classes(region), labels)
-    painted = np.full(tile.shape, NOTHING, dtype=np.int16)
-    for layer in _painted_layers(region, tile, labels, values):
-        np.copyto(painted, layer, where=layer != NOTHING)
-    painted[painted == NOTHING] = IGNORE
+    made = combine(_painted_layers(region, tile, labels, values), tile.shape)
+    made.label[made.label == NOTHING] = values.outside
     if labels.coverage is not None:
-        painted[~covered(region.resolve(labels.coverage), tile)] = IGNORE
-    painted[~cover_mask(tile)] = IGNORE
-    return painted.astype(np.uint8)
+        made.label[~covered(region.resolve(labels.coverage), tile)] = IGNORE
+    made.label[~cover_mask(tile)] = IGNORE
+    label = made.label.astype(np.uint8)
+    return Painted(label, _weights(region, tile, labels, made) if has_weights(region) else None)
+
+
+def has_weights(region: Region) -> bool:
+    """Tell whether labels come with a weight."""
+    return (
+        region.labels is not None and region.labels.confidence is not None and region.labels.confidence.weight
+    )
+
+
+def _weights(region: Region, tile: Tile, labels: Labels, made: Combined) -> NDArray[np.uint8]:
+    weight = np.full(tile.shape, FULL_WEIGHT, dtype=np.uint8)
+    unsure = [label_location(region, tile)] if tile.label_href is not None else []
+    for layer in labels.layers:
+        sure = layer.sure or is_vector(layer.path)
+        unsure.append("" if sure else str(region.resolve(layer.path)))
+    for number, location in enumerate(unsure):
+        own = made.origin == number
+        if location and own.any():
+            np.copyto(weight, raster_weight(location, tile, labels), where=own)
+    weight[made.label == IGNORE] = 0
+    return weight
 
 
 def _painted_layers(
     region: Region, tile: Tile, labels: Labels, values: ValueMap
-) -> "Sequence[NDArray[np.int16]]":
-    painted = []
-    if tile.label_href is not None:
-        painted.append(paint_raster(label_location(region, tile), tile, values, labels))
+) -> Iterator[tuple[str, Codes]]:
+    """Yield the rule and the pixels of each layer; the raster of a label item comes first."""
+    if tile.label_href is None:
+        _refuse_no_label(region, labels)
+    else:
+        yield "paint", paint_raster(label_location(region, tile), tile, values, labels)
     for layer in labels.layers:
-        path = region.resolve(layer.path)
-        if is_vector(layer.path):
-            painted.append(paint_vector(path, layer, tile, values))
-        else:
-            painted.append(paint_raster(str(path), tile, values, labels))
-    if not painted:
+        yield layer.rule, paint_layer(region.resolve(layer.path), layer, tile, values, labels)
+
+
+def _refuse_no_label(region: Region, labels: Labels) -> None:
+    """Raise LabelError where no layer brings a class to tiles that have no label item."""
+    if not labels.layers:
         raise LabelError(
             f"region {region.name}: labels.layers is empty and tiles have no label item: name a layer"
         )
-    return painted
+    if (rule := labels.layers[0].rule) in MASK_RULES:
+        raise LabelError(
+            f"region {region.name}: the first of labels.layers has the rule {rule}, before which there is no label: "
+            "put a layer with classes before it"
+        )
 
 
 def check_label_values(region: Region, tiles: Sequence[Tile] = ()) -> None:
@@ -193,61 +237,21 @@ def check_label_values(region: Region, tiles: Sequence[Tile] = ()) -> None:
 
     Cheap and not complete: the full look is made when labels are gridded. ``tiles`` brings the label items, of which
     the first 16 are looked at; a layer is accused only of what lies below one of them, without tiles of all it holds.
+    Layers that only say where labels are kept need no class: of them only what the file says of itself is looked at.
     """
     if region.labels is None:
         return
     values = ValueMap(resolve_classes(region), region.labels)
+    where = f"region {region.name}"
+    if not tiles or any(tile.label_href is None for tile in tiles):
+        _refuse_no_label(region, region.labels)
     for tile in [tile for tile in tiles if tile.label_href is not None][:_GLANCE_ITEMS]:
-        _glance(region, label_location(region, tile), values, ())
+        glance_at_raster(label_location(region, tile), values, (), where, region.labels.confidence)
     for layer in region.labels.layers:
         path = region.resolve(layer.path)
-        if not is_vector(layer.path):
-            _glance(region, str(path), values, tiles)
-        elif wrong := values.undeclared(met := feature_values(path, layer)):
-            if tiles:
-                met = np.concatenate([read_features(path, layer, tile)[1] for tile in tiles])
-                wrong = [value for value in wrong if value in met]
-            if wrong:
-                raise undeclared_error(wrong, met, str(path), f"region {region.name}", "feature(s)")
-
-
-def _glance(region: Region, location: str, values: ValueMap, tiles: Sequence[Tile]) -> None:
-    with open_asset(location) as dataset:
-        parts = _parts(dataset, tiles)
-        if not parts:
-            return  # a layer that lies elsewhere says nothing here
-        whole = functools.reduce(union, parts)
-        shape = (min(round(whole.height), _GLANCE_PX), min(round(whole.width), _GLANCE_PX))
-        thin = _present(dataset, whole, shape)
-        wrong = values.undeclared(thin)
-        if wrong and (dataset.overviews(1) or tiles):
-            # an overview made by averaging holds values that no pixel has, and there may be gaps between tiles
-            wrong = _really_there(dataset, wrong, parts)
-    if wrong:
-        raise undeclared_error(wrong, thin, location, f"region {region.name}")
-
-
-def _parts(dataset: DatasetReader, tiles: Sequence[Tile]) -> list[FileWindow]:
-    """Return the part of a raster below each tile that it meets; its own blocks where there are no tiles."""
-    if not tiles:
-        return [part for _, part in dataset.block_windows(1)]
-    frame, found = FileWindow(0, 0, dataset.width, dataset.height), []
-    for tile in tiles:
-        bounds = transform_bounds(crs_of(tile.lattice.epsg), dataset.crs, *tile.bounds)
-        place = from_bounds(*bounds, transform=dataset.transform).round_offsets().round_lengths()
-        if intersect(place, frame):
-            found.append(place.intersection(frame))
-    return found
-
-
-def _present(dataset: DatasetReader, part: FileWindow, shape: tuple[int, int] | None = None) -> NDArray[Any]:
-    """Return the values of a part of a raster that are data (1-D), thinned to ``shape`` where one is given."""
-    pixels: NDArray[Any] = dataset.read(1, window=part, out_shape=shape, masked=True).compressed()
-    return pixels[~np.isnan(pixels)] if pixels.dtype.kind == "f" else pixels
-
-
-def _really_there(dataset: DatasetReader, wrong: Sequence[Any], parts: Sequence[FileWindow]) -> list[Any]:
-    for part in parts:
-        if found := sorted(set(np.unique(_present(dataset, part)).tolist()) & set(wrong)):
-            return found
-    return []
+        refuse_wrong_kind(path, layer)
+        if is_vector(layer.path):
+            glance_at_features(path, layer, values, tiles, where)
+        elif layer.rule not in MASK_RULES:
+            confidence = None if layer.sure else region.labels.confidence
+            glance_at_raster(str(path), values, tiles, where, confidence, layer.only)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from rasterio.crs import CRS
 from rasterio.errors import RasterioError
 from rasterio.io import DatasetReader
+from rasterio.warp import Resampling, reproject, transform_bounds
 
 from chipmill.core.errors import AssetMismatchError, AssetReadError, ChipmillError
 from chipmill.core.store import commit_file
@@ -65,15 +66,21 @@ def read_header(path: Path) -> Header:
     with open_raster(path) as dataset:
         return Header(
             path=path,
-            crs=dataset.crs,
+            crs=_shared(dataset.crs),
             transform=dataset.transform,
             width=dataset.width,
             height=dataset.height,
-            dtypes=tuple(dataset.dtypes),
-            nodata=tuple(dataset.nodatavals),
-            names=tuple(name or "" for name in dataset.descriptions),
+            dtypes=_shared(tuple(dataset.dtypes)),
+            nodata=_shared(tuple(dataset.nodatavals)),
+            names=_shared(tuple(name or "" for name in dataset.descriptions)),
             block=dataset.block_shapes[0],
         )
+
+
+@functools.lru_cache(maxsize=1024)
+def _shared[T](value: T) -> T:
+    """Return the first of equal values: thousands of headers of a region differ in their place alone."""
+    return value
 
 
 @contextlib.contextmanager
@@ -94,6 +101,32 @@ def open_raster(source: Path | str, driver: str = "GTiff") -> Iterator[DatasetRe
         raise AssetReadError(
             f"{name} cannot be read ({reason}): run the same command again, it remakes what is missing"
         ) from error
+
+
+def beyond(dataset: DatasetReader, lattice: Lattice, window: Window) -> NDArray[np.bool_]:
+    """Return ``(y, x)``, True where the centre of a pixel of a window lies outside a raster in any CRS.
+
+    For warps by average and by mode: GDAL lets them give the first row and column outside a raster a value.
+    """
+    own = crs_of(lattice.epsg)
+    left, bottom, right, top = transform_bounds(own, dataset.crs, *lattice.bounds(window))
+    edges = dataset.bounds
+    if edges.left <= left and right <= edges.right and edges.bottom <= bottom and top <= edges.top:
+        return np.zeros(window.shape, dtype=np.bool_)
+    inside = np.zeros(window.shape, dtype=np.uint8)
+    reproject(
+        np.ones((1, 1), dtype=np.uint8),  # the whole raster as one pixel
+        inside,
+        src_transform=dataset.transform @ Affine.scale(dataset.width, dataset.height),
+        src_crs=dataset.crs,
+        dst_transform=lattice.transform(window),
+        dst_crs=own,
+        dst_nodata=0,
+        resampling=Resampling.nearest,
+        tolerance=0.0,
+    )
+    outside: NDArray[np.bool_] = np.equal(inside, 0)
+    return outside
 
 
 def write_layer(

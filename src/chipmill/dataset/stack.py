@@ -5,20 +5,21 @@ one chip beyond its right and lower edges into the neighbours, so a window can b
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final, Literal
 
 import pyarrow as pa
 
 from chipmill.core.errors import BadInputError
-from chipmill.core.store import fingerprint, read_sidecar, write_text
+from chipmill.core.store import fingerprint, read_sidecar
 from chipmill.core.tables import RANKING, read_table
 from chipmill.core.units import failures, settle
 from chipmill.dataset.classes import IGNORE, resolve_classes
-from chipmill.dataset.labels import label_path, static_path
+from chipmill.dataset.labels import has_weights, label_path, static_path
+from chipmill.dataset.painting import FULL_WEIGHT
 from chipmill.dataset.rasters import Header, read_header
-from chipmill.dataset.vrt import Band, Source, vrt_xml
+from chipmill.dataset.vrt import Band, Source, write_vrt
 from chipmill.imagery.indices import indices_of
 from chipmill.imagery.items import RankingRef
 from chipmill.imagery.orders import Orders
@@ -28,11 +29,13 @@ from chipmill.region.imagery import Imagery
 from chipmill.region.plan import Plan
 from chipmill.region.slots import slot_names
 from chipmill.region.tiles import Tile
-from chipmill.region.windows import neighbours
+from chipmill.region.windows import neighbours, reach_px
 
 STAGE_VERSION: Final = 1
 LABEL: Final = "label"
 """Name of the label band."""
+WEIGHT: Final = "weight"
+"""Name of the band before it that says how sure the label is, where the region asks for it."""
 STAGES: Final = ("rank_items", "composite_tiles", "grid_layers")
 """The stages that a tile must have passed to have a stack."""
 COUNTS: Final = ("valid_count", "observed_count")
@@ -44,9 +47,9 @@ class StackBand:
     """One band of a stack, for those who read it."""
 
     name: str
-    kind: Literal["band", "index", "static", "label"]
+    kind: Literal["band", "index", "static", "weight", "label"]
     source: str
-    """Name of the imagery or static layer; "" for the label."""
+    """Name of the imagery or static layer; "" for the label and its weight."""
     slot: str
     """"" for what has no time."""
     dtype: str
@@ -74,16 +77,16 @@ class StackRef:
 
     @property
     def predictors(self) -> tuple[StackBand, ...]:
-        """All bands but the label: what a model sees."""
-        return tuple(layer for layer in self.layers if layer.kind != "label")
+        """All bands but the label and its weight: what a model sees."""
+        return tuple(layer for layer in self.layers if layer.kind not in ("weight", "label"))
 
 
 def build_stacks(plan: Plan, ranking: RankingRef) -> StackRef:
     """Close composite_tiles and grid_layers and write the stack of every tile that did not fail.
 
     Writes ``stack/<tile>.vrt`` and, per CRS of lattice tiles, ``stack-<epsg>.vrt``. Bands: slot by slot (bands in file
-    order, then indices), static layers, label. Raises TilesFailedError when a tile failed and the region says stop,
-    AssetMismatchError when a composite or layer does not fit into its mosaic.
+    order, then indices), static layers, weight of the label, label. Raises TilesFailedError when a tile failed and the
+    region says stop, AssetMismatchError when a composite or layer does not fit into its mosaic.
     """
     settle(plan.attempt, STAGES[1:], plan.region.on_failed, plan.redo)
     lost = {failure.unit for failure in failures(plan.attempt, STAGES)}
@@ -94,14 +97,12 @@ def build_stacks(plan: Plan, ranking: RankingRef) -> StackRef:
     prints = []
     for tile in good:
         near = [tile, *(one for one in near_tiles(plan, tile) if one.tile_id in names)]
-        bands = sources.bands(layers, near)
-        path = plan.version.stack(tile.tile_id)
-        write_text(path, vrt_xml(tile.lattice, reach(plan, tile), bands, path.parent, plan.region_dir.root))
+        path, bands = plan.version.stack(tile.tile_id), sources.bands(layers, near)
+        write_vrt(path, tile.lattice, reach(plan, tile), bands, plan.region_dir.root)
         prints.append([tile.tile_id, sources.prints(tile)])
     for lattice, tiles in _by_lattice(good):
-        path = plan.version.mosaic(lattice.epsg)
-        bands = sources.bands(layers, tiles)
-        write_text(path, vrt_xml(lattice, _hull(tiles), bands, path.parent, plan.region_dir.root))
+        path, bands = plan.version.mosaic(lattice.epsg), sources.bands(layers, tiles)
+        write_vrt(path, lattice, _hull(tiles), bands, plan.region_dir.root)
     return StackRef(
         plan.version.stacks,
         fingerprint("stack", STAGE_VERSION, plan.region.dataset.chips.size_px, layers, prints),
@@ -124,8 +125,10 @@ def stack_layers(region: Region) -> tuple[StackBand, ...]:
             out = (imagery.out.dtype, imagery.out.scale, imagery.out.nodata)
             layers.append(StackBand(f"{slot}_{name}", "index", imagery.name, slot, *out))
     for static in region.static:
-        out = (static.out.dtype, static.out.scale, static.out.nodata)
+        out = (static.stored.dtype, static.stored.scale, static.stored.nodata)
         layers.append(StackBand(static.name, "static", static.name, "", *out))
+    if has_weights(region):
+        layers.append(StackBand(WEIGHT, "weight", "", "", "uint8", 1 / FULL_WEIGHT, IGNORE))
     if region.labels is not None:
         layers.append(StackBand(LABEL, "label", "", "", "uint8", 1.0, IGNORE))
     return tuple(layers)
@@ -140,8 +143,8 @@ def index_imagery(region: Region, name: str) -> Imagery:
 
 
 def reach(plan: Plan, tile: Tile) -> Window:
-    """Return what a tile's stack shows: the tile and, on a lattice, one chip more to the right and below."""
-    more = plan.region.dataset.chips.size_px if tile.lattice_tile else 0
+    """Return what a tile's stack shows: the tile, and to the right and below what windows of it may reach."""
+    more = reach_px(tile, plan.region.dataset.chips)
     place = tile.window
     return Window(place.col_off, place.row_off, place.width + more, place.height + more)
 
@@ -189,7 +192,7 @@ class TileSources:
 
     def path(self, tile: Tile, layer: StackBand) -> Path:
         """Return the file behind a band of the stack."""
-        if layer.kind == "label":
+        if layer.kind in ("weight", "label"):
             return label_path(self._plan, tile)
         if layer.kind == "static":
             return static_path(self._plan, self._static[layer.source], tile)
@@ -202,19 +205,13 @@ class TileSources:
             header, header.band(layer.name.removeprefix(f"{layer.slot}_") if layer.slot else layer.name)
         )
 
-    def bands(self, layers: Sequence[StackBand], tiles: Sequence[Tile]) -> list[Band]:
-        """Return the bands of a mosaic of tiles."""
+    def bands(self, layers: Sequence[StackBand], tiles: Sequence[Tile]) -> Iterator[Band]:
+        """Yield the bands of a mosaic of tiles."""
         colors = tuple(info.color for info in resolve_classes(self._plan.region))
-        return [
-            Band(
-                layer.name,
-                layer.dtype,
-                layer.nodata,
-                tuple(self.source(tile, layer) for tile in tiles),
-                colors if layer.kind == "label" else (),
-            )
-            for layer in layers
-        ]
+        for layer in layers:
+            sources = tuple(self.source(tile, layer) for tile in tiles)
+            own = colors if layer.kind == "label" else ()
+            yield Band(layer.name, layer.dtype, layer.nodata, sources, own)
 
     def count_band(self, tiles: Sequence[Tile], slot: str, imagery: str, name: str) -> Band:
         """Return one of the count bands of a slot's composites as a band of a mosaic of tiles."""

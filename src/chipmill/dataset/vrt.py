@@ -5,13 +5,14 @@ takes a source of another CRS, type or nodata into a VRT without a word, so all 
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 from xml.sax.saxutils import escape
 
 from chipmill.core.errors import AssetMismatchError, GridError
 from chipmill.core.paths import relative
+from chipmill.core.store import atomic_path
 from chipmill.dataset.rasters import Header, crs_of, rgb
 from chipmill.region.grid import Lattice, Window
 
@@ -44,7 +45,7 @@ class Band:
 def vrt_xml(
     lattice: Lattice,
     window: Window,
-    bands: Sequence[Band],
+    bands: Iterable[Band],
     folder: Path | None = None,
     root: Path | None = None,
 ) -> str:
@@ -60,25 +61,37 @@ def vrt_xml(
     Raises:
         AssetMismatchError: a source is in another CRS, on another grid, of another type or nodata, or outside ``root``.
     """
+    return "".join(f"{line}\n" for line in _lines(lattice, window, bands, folder, root))
+
+
+def write_vrt(path: Path, lattice: Lattice, window: Window, bands: Iterable[Band], root: Path) -> None:
+    """Write a VRT atomically, line by line: one over a whole region has more lines than memory should hold.
+
+    ``bands`` are taken one by one; the other arguments and errors are those of :func:`vrt_xml`.
+    """
+    with atomic_path(path) as temp, temp.open("w", encoding="utf-8", newline="\n") as file:
+        file.writelines(f"{line}\n" for line in _lines(lattice, window, bands, path.parent, root))
+
+
+def _lines(
+    lattice: Lattice, window: Window, bands: Iterable[Band], folder: Path | None, root: Path | None
+) -> Iterator[str]:
     transform = ", ".join(repr(float(value)) for value in lattice.transform(window).to_gdal())
-    lines = [
-        f'<VRTDataset rasterXSize="{window.width}" rasterYSize="{window.height}">',
-        f"  <SRS>{lattice.crs}</SRS>",
-        f"  <GeoTransform>{transform}</GeoTransform>",
-    ]
+    yield f'<VRTDataset rasterXSize="{window.width}" rasterYSize="{window.height}">'
+    yield f"  <SRS>{lattice.crs}</SRS>"
+    yield f"  <GeoTransform>{transform}</GeoTransform>"
     for number, band in enumerate(bands, start=1):
-        lines += [
-            f'  <VRTRasterBand dataType="{_GDAL_TYPES[band.dtype]}" band="{number}">',
-            f"    <Description>{escape(band.name)}</Description>",
-            f"    <NoDataValue>{band.nodata:.17g}</NoDataValue>",
-            f"    <ColorInterp>{'Palette' if band.colors else 'Gray'}</ColorInterp>",
-            *_color_lines(band.colors),
-        ]
+        yield f'  <VRTRasterBand dataType="{_GDAL_TYPES[band.dtype]}" band="{number}">'
+        yield f"    <Description>{escape(band.name)}</Description>"
+        yield f"    <NoDataValue>{band.nodata:.17g}</NoDataValue>"
+        yield f"    <ColorInterp>{'Palette' if band.colors else 'Gray'}</ColorInterp>"
+        yield from _color_lines(band.colors)
         for source in band.sources:
             _check_source(lattice, band, source)
-            lines += _source_lines(lattice, window, band, source, _filename(source.header.path, folder, root))
-        lines.append("  </VRTRasterBand>")
-    return "\n".join([*lines, "</VRTDataset>", ""])
+            name = _filename(source.header.path, folder, root)
+            yield from _source_lines(lattice, window, band, source, name)
+        yield "  </VRTRasterBand>"
+    yield "</VRTDataset>"
 
 
 def _color_lines(colors: tuple[str, ...]) -> list[str]:
