@@ -1,4 +1,5 @@
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from chipmill.core.errors import DamagedFileError, RegionFileError
@@ -17,6 +18,19 @@ def test_a_table_round_trips_with_the_same_bytes_each_time(tmp_path):
     assert (tmp_path / "a.parquet").read_bytes() == (tmp_path / "b.parquet").read_bytes()
     assert read_table(tmp_path / "a.parquet", BLOCKS).to_pylist() == [ROW]
     assert read_sidecar(tmp_path / "a.parquet").records == 1
+
+
+def test_the_bytes_do_not_depend_on_the_chunks_of_a_table(tmp_path, monkeypatch):
+    monkeypatch.setattr("chipmill.core.tables._GROUP_ROWS", 3)
+    rows = [ROW | {"bx": number} for number in range(7)]
+    whole = pa.Table.from_pylist(rows, schema=BLOCKS)
+    pieces = pa.concat_tables([whole.slice(0, 2), whole.slice(2, 0), whole.slice(2)])
+    for name, table in (("a", whole), ("b", pieces), ("none", whole.slice(0, 0))):
+        write_table(tmp_path / f"{name}.parquet", table, BLOCKS, "f")
+    assert (tmp_path / "a.parquet").read_bytes() == (tmp_path / "b.parquet").read_bytes()
+    assert pq.read_metadata(tmp_path / "a.parquet").num_row_groups == 3
+    assert read_table(tmp_path / "b.parquet", BLOCKS).to_pylist() == rows
+    assert read_table(tmp_path / "none.parquet", BLOCKS).num_rows == 0
 
 
 def test_a_table_without_a_column_is_damaged(tmp_path):

@@ -8,9 +8,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from chipmill.core.errors import DamagedFileError
+from chipmill.core.geo import BBOX
 from chipmill.core.store import commit_file
 
 _UTC: Final = pa.timestamp("us", tz="UTC")
+_TEXTS: Final = pa.map_(pa.string(), pa.string())
+_GROUP_ROWS: Final = 1 << 16
+"""Rows of a Parquet row group."""
 
 
 def _schema(**columns: pa.DataType) -> pa.Schema:
@@ -42,8 +46,21 @@ TILES: Final = _schema(
     geometry=pa.binary(),
     state=pa.string(),
     reason=pa.string(),
+    attributes=_TEXTS,
+    points=pa.list_(
+        pa.struct(
+            [
+                ("col", pa.int64()),
+                ("row", pa.int64()),
+                ("source_id", pa.string()),
+                ("split", pa.string()),
+                ("attributes", _TEXTS),
+            ]
+        )
+    ),
 )
-"""``cover``: WKB, EPSG:4326, the part of AOI and UTM zone that the tile answers for; ``geometry``: its footprint."""
+"""``cover``: WKB, EPSG:4326, the part of AOI and UTM zone that the tile answers for; ``geometry``: its footprint;
+``points``: those whose windows belong to it, null but for tiles from points."""
 
 RANKING: Final = _schema(
     tile_id=pa.string(),
@@ -82,9 +99,19 @@ WINDOWS: Final = _schema(
     valid_fraction=pa.float64(),
     empty_slot=pa.bool_(),
     failed_reason=pa.string(),
+    dense=pa.bool_(),
+    excluded_reason=pa.string(),
+    static_nodata_fraction=pa.float64(),
+    imagery_nodata_fraction=pa.list_(pa.float64()),
+    source_id=pa.string(),
+    attributes=_TEXTS,
 )
 """Every candidate window; ``class_px`` counts pixels with a valid slot, the others are in ``ignore_px``;
-``failed_reason`` is null but for windows that need a tile that failed (their histogram is empty)."""
+``failed_reason`` is null but for windows that need a tile that failed, ``excluded_reason`` but for those that a rule
+leaves out before anything is counted: rejected, neighbour_year, sparse (the histogram of both is empty); fractions are of
+the pixels that lie in tiles, those of a slot by imagery stand in ``imagery_nodata_fraction``, slot by slot, where there
+is more than one imagery; ``dense`` marks windows that ``chips.dense`` adds;
+``source_id`` and ``attributes`` are those of its point, else of its tile where the source gives it some, else null."""
 
 CHIPS: Final = pa.schema(
     [
@@ -100,6 +127,18 @@ CHIPS: Final = pa.schema(
 )
 """``state`` is written, filtered or failed; ``offset`` and ``length`` in bytes of the record with its framing;
 ``crc`` the masked CRC-32C of the record's data."""
+
+CHIP_INDEX: Final = pa.schema(
+    [
+        *CHIPS,
+        pa.field("crs", pa.string()),
+        pa.field("transform", pa.list_(pa.float64())),
+        pa.field("bbox", BBOX),
+        pa.field("geometry", pa.binary()),
+    ]
+)
+"""chips.parquet as it is committed, a GeoParquet: ``crs`` and ``transform`` of the window's pixels, ``bbox`` and
+``geometry`` (WKB, its four corners) in degrees."""
 
 BLOCKS: Final = _schema(
     block=pa.string(), lattice=pa.string(), bx=pa.int64(), by=pa.int64(), split=pa.string()
@@ -118,10 +157,15 @@ def write_table(path: Path, table: pa.Table, schema: pa.Schema, fingerprint: str
 
 
 def write_parquet(path: Path, table: pa.Table) -> None:
-    """Write Parquet with the one set of options that the project uses (ZSTD, no pandas metadata)."""
-    pq.write_table(
-        table.combine_chunks(), path, compression="zstd", store_schema=True, row_group_size=1 << 16
-    )
+    """Write Parquet with the one set of options that the project uses (ZSTD, no pandas metadata).
+
+    The bytes do not depend on the table's chunks: each row group is joined by itself, so that no second copy of the
+    whole table is made.
+    """
+    with pq.ParquetWriter(path, table.schema, compression="zstd", store_schema=True) as writer:
+        for start in range(0, max(1, table.num_rows), _GROUP_ROWS):
+            piece = table.slice(start, _GROUP_ROWS).combine_chunks()
+            writer.write_table(piece, row_group_size=_GROUP_ROWS)
 
 
 def read_table(path: Path, schema: pa.Schema | None = None, where: pc.Expression | None = None) -> pa.Table:
@@ -130,8 +174,8 @@ def read_table(path: Path, schema: pa.Schema | None = None, where: pc.Expression
     Raises DamagedFileError when a column is missing or the file is not Parquet.
     """
     try:
-        table = pq.read_table(path, filters=where)
-        return table if schema is None else table.select(schema.names).cast(schema)
+        table = pq.read_table(path, columns=None if schema is None else schema.names, filters=where)
+        return table if schema is None else table.cast(schema)
     except (pa.ArrowInvalid, KeyError, OSError) as error:
         raise DamagedFileError(
             f"{path} is not the table it should be ({error}): remove it and run again"
