@@ -7,11 +7,13 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from chipmill.core.errors import SplitError
-from chipmill.dataset.blocks import Dealt, deal_blocks
-from chipmill.dataset.certificate import held_apart
+from chipmill.dataset.block_deals import deal_blocks, deal_groups
+from chipmill.dataset.blocks import Dealt
+from chipmill.dataset.certificate import covered_px, held_apart, shared_px
 from chipmill.dataset.dealing import FREE, deal
-from chipmill.dataset.places import BUFFER, KEPT, NONE, STRADDLES, TEST, TRAIN, VAL, Places
-from chipmill.dataset.splits import place_windows
+from chipmill.dataset.places import BUFFER, KEPT, NONE, STRADDLES, TEST, TRAIN, VAL, Places, near_reasons
+from chipmill.dataset.split_kinds import by_chance
+from chipmill.dataset.splits import place_groups, place_windows
 from chipmill.region.dataset import Splits
 
 LATTICE = "32633-00000000"
@@ -49,11 +51,8 @@ def layouts(draw):
 
 
 def placed(places, rules, blocks):
-    plan = SimpleNamespace(
-        region=SimpleNamespace(dataset=SimpleNamespace(splits=rules, chips=SimpleNamespace(size_px=8))),
-        tiles=lambda: (),
-    )
-    return place_windows(plan, places, np.full(len(places.col), NONE), blocks)
+    region = SimpleNamespace(dataset=SimpleNamespace(splits=rules, chips=None))
+    return place_windows(region, (), places, np.full(len(places.col), NONE), blocks)
 
 
 def dealt(places, weights, rules, known=None):
@@ -167,3 +166,91 @@ def test_fixed_blocks_stay_and_no_part_without_share_gets_one(count, features, s
     parts = deal(weights, shares, [f"b{k}" for k in range(count)], seed % 100, fixed)
     assert set(parts) <= set(wanted)
     assert (parts[fixed != FREE] == fixed[fixed != FREE]).all()
+
+
+# splits that are not dealt by blocks
+
+
+@st.composite
+def scattered(draw):
+    """Windows anywhere on two lattices, with a split or none each."""
+    count = draw(st.integers(2, 40))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    col, row = rng.integers(-40, 40, (2, count))
+    width, height = rng.integers(1, 12, (2, count))
+    lattice = np.array([LATTICE, "32634-00000000"], dtype=object)[rng.integers(0, 2, count)]
+    return Places(lattice, col, row, width, height), rng.integers(NONE, 3, count), draw(st.integers(0, 9))
+
+
+@given(scattered())
+def test_windows_are_dropped_where_they_are_too_near_and_nowhere_else(scene):
+    places, splits, buffer_px = scene
+    drops = near_reasons(places, splits, buffer_px)
+
+    def gap(a, b):
+        across = max(
+            places.col[b] - places.col[a] - places.width[a], places.col[a] - places.col[b] - places.width[b]
+        )
+        down = max(
+            places.row[b] - places.row[a] - places.height[a], places.row[a] - places.row[b] - places.height[b]
+        )
+        return max(across, down)
+
+    for at in range(len(splits)):
+        gaps = {
+            split: [
+                gap(at, other)
+                for other in range(len(splits))
+                if splits[other] == split and places.lattice[other] == places.lattice[at]
+            ]
+            for split in (VAL, TEST)
+        }
+        if splits[at] == TRAIN:
+            near = min([*gaps[VAL], *gaps[TEST]], default=99)
+            assert drops[at] == (BUFFER if near < 0 or near < buffer_px else KEPT)
+        elif splits[at] == VAL:
+            assert drops[at] == (STRADDLES if min(gaps[TEST], default=99) < 0 else KEPT)
+        else:
+            assert drops[at] == KEPT
+
+
+@given(scattered())
+def test_shared_ground_is_counted_as_pixel_by_pixel(scene):
+    places, splits, _ = scene
+    one, other = (places.take(splits == code) for code in (TRAIN, TEST))
+
+    def pixels(some):
+        return {
+            (lattice, *pixel)
+            for lattice in set(some.lattice)
+            for pixel in ground(
+                some.take(some.lattice == lattice), np.ones((some.lattice == lattice).sum(), bool)
+            )
+        }
+
+    assert shared_px(one, other) == len(pixels(one) & pixels(other))
+    assert covered_px(places) == len(pixels(places))
+
+
+@given(layouts(), st.integers(2, 8))
+def test_groups_stay_whole_and_share_no_pixel(layout, count):
+    places, weights, rules = layout
+    groups = np.array([f"g{number % count}" for number in range(len(places.col))], dtype=object)
+    rules = rules.model_copy(update={"by": "group", "attribute": "g"})
+    try:
+        blocks = deal_groups(groups.tolist(), weights, rules, Dealt({}, {})).splits
+    except SplitError:
+        assume(False)
+    splits, drops = place_groups(places, groups, blocks, rules.buffer_px)
+    assert all(len(set(splits[groups == group])) == 1 for group in set(groups))
+    train, held = (ground(places, (drops == KEPT) & rows) for rows in (splits == TRAIN, splits > TRAIN))
+    assert not train & held
+    val, test = (ground(places, (drops == KEPT) & (splits == code)) for code in (VAL, TEST))
+    assert not val & test
+
+
+@given(st.lists(st.text(), unique=True, min_size=1), st.integers(0, 99))
+def test_chance_does_not_see_other_chips(ids, seed):
+    rules = Splits(by="random", train=0.4, val=0.3, test=0.3, seed=seed)
+    together = by_chance(ids, rules)
+    assert together.tolist() == [int(by_chance([one], rules)[0]) for one in ids]

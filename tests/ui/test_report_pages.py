@@ -1,18 +1,23 @@
 """What stands on the pages is what stands in the tables and manifests."""
 
 import html
+import json
 import re
 
 import pyarrow.compute as pc
 import pytest
+from tests import report_world
 
 from chipmill.cli.checks import draw_report
+from chipmill.core.errors import BadInputError
 from chipmill.core.paths import VersionDir
 from chipmill.core.tables import CHIPS, RANKING, read_table
 from chipmill.dataset.manifest import load_manifest
+from chipmill.learning.card import model_card
 from chipmill.report import acquisitions
 from chipmill.report.dataset import REASONS, dataset_page
 from chipmill.report.gallery import pick_chips, read_chips, shown_px
+from chipmill.report.model import model_page
 from chipmill.report.numbers import count
 
 
@@ -47,7 +52,7 @@ def test_the_chips_that_are_shown_are_records_of_different_blocks(dataset):
     chips = read_table(VersionDir(dataset).chips, CHIPS)
     rows = pick_chips(chips, "train", 4)
     assert len({row["block"] for row in rows}) == 4
-    samples = read_chips(dataset, rows, manifest.dtype)
+    samples = read_chips(dataset, rows, manifest.record_spec())
     assert [sample.chip_id for sample in samples] == [row["chip_id"] for row in rows]
     own = chips.filter(pc.equal(chips["chip_id"], rows[0]["chip_id"])).to_pylist()[0]
     assert [(samples[0].label == code).sum() for code in range(6)] == own["class_px"]
@@ -127,3 +132,25 @@ def test_the_page_of_a_run_tells_how_to_redo_what_failed(pages):
     assert "out of <memory>" in shown
     assert "1 min 15 s" in shown
     assert 'href="map.html"' in pages["run"].read_text()
+
+
+def test_an_imported_dataset_has_no_page_and_says_so(dataset, tmp_path):
+    facts = json.loads((dataset / "dataset.json").read_text())
+    facts["inputs"]["origin"] = "esri"
+    (tmp_path / "dataset.json").write_text(json.dumps(facts))
+    with pytest.raises(BadInputError, match=r"was imported from esri.*open_dataset"):
+        dataset_page(tmp_path, tmp_path / "report.html")
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_the_page_and_card_of_a_model_tell_what_its_splits_leak(dataset, tmp_path):
+    model = report_world.make_model(dataset, tmp_path / "model")
+    figures = json.loads((model / "metrics.json").read_text())
+    (model / "metrics.json").write_text(json.dumps(figures | {"remarks": ["meadows has splits by random"]}))
+    shown = text(model_page(model, [], tmp_path / "model.html"))
+    assert "meadows has splits by random." in shown
+    assert "Whole test blocks" not in shown
+    about = json.loads((model / "model.json").read_text())
+    assert "Mind: meadows has splits by random." in model_card(
+        about, figures | {"remarks": ["meadows has splits by random"]}
+    )

@@ -20,7 +20,8 @@ from chipmill.core.paths import OutputDir
 from chipmill.core.store import lock
 from chipmill.core.yaml import parse_yaml
 from chipmill.dataset.blocks import Dealt, write_blocks
-from chipmill.dataset.preflight import check_blocks, check_output, check_region
+from chipmill.dataset.outlook import check_splits
+from chipmill.dataset.preflight import check_output, check_region
 from chipmill.imagery.catalog import find_items
 from chipmill.imagery.planning import place_tiles
 from chipmill.learning.preflight import check_training
@@ -427,6 +428,14 @@ def test_chips_that_the_model_cannot_halve_are_refused_before_building(tmp_path,
     assert not (tmp_path / "out").exists()
 
 
+def test_a_series_is_refused_by_training_in_a_sentence(tmp_path, good):
+    write(tmp_path, changed(good, "dataset.layout", "series"), "a.yaml")
+    train = write(tmp_path, {"name": "m", "preset": "tiny", "datasets": ["a.yaml"]}, "train.yaml")
+    told = sentence(call("train", train))
+    assert "dataset.layout series" in told
+    assert "takes no axis of time: set it to stack" in told
+
+
 def test_regions_with_chips_of_two_sizes_do_not_train_one_model(tmp_path, good):
     write(tmp_path, good, "a.yaml")
     write(tmp_path, changed(good, "dataset.chips.size_px", 32), "b.yaml")
@@ -467,10 +476,10 @@ def test_blocks_that_were_dealt_are_not_counted_and_their_rules_hold(tmp_path, g
     path = OutputDir(region.output_dir).region("toy").blocks
     block = (tiles[0].lattice.lattice_id, 0, 0)
     write_blocks(path, Dealt({block: 0}, {}), region.dataset.splits, changed=True)
-    check_blocks(region, tiles)
+    check_splits(region, tiles)
     other, _ = place_tiles(load_region(write(tmp_path, good)))
     with pytest.raises(SplitError, match="block_px was 64 and is now 32"):
-        check_blocks(other, tiles)
+        check_splits(other, tiles)
 
 
 @pytest.mark.parametrize("command", ["plan", "run"])

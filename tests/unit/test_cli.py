@@ -21,6 +21,7 @@ COMMANDS = (
     "plan",
     "run",
     "build",
+    "select",
     "train",
     "predict",
     "verify",

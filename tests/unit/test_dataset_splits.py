@@ -12,7 +12,8 @@ from chipmill.core.errors import DamagedFileError, SplitError
 from chipmill.core.store import sidecar_path
 from chipmill.core.tables import BLOCKS, WINDOWS, read_table, write_table
 from chipmill.dataset import splits
-from chipmill.dataset.blocks import Dealt, deal_blocks, read_blocks, rule_facts, write_blocks
+from chipmill.dataset.block_deals import deal_blocks
+from chipmill.dataset.blocks import Dealt, read_blocks, rule_facts, write_blocks
 from chipmill.dataset.dealing import FREE, deal
 from chipmill.dataset.places import BUFFER, KEPT, NONE, STRADDLES, TEST, TRAIN, VAL, Places, drop_reasons
 from chipmill.region.dataset import Splits
@@ -198,7 +199,7 @@ def test_other_rules_are_refused(tmp_path, change, said):
     path, rules = tmp_path / "blocks.parquet", Splits(block_px=16)
     write_blocks(path, deal_blocks(grid(5), even(25), rules, Dealt({}, {})), rules, changed=True)
     good = path.read_bytes()
-    with pytest.raises(SplitError, match=f"{said}.*choose another output, or remove"):
+    with pytest.raises(SplitError, match=f"{said}.*choose another output, or deal anew with chipmill select --redeal"):
         read_blocks(path, rules.model_copy(update=change))
     assert path.read_bytes() == good
 

@@ -98,6 +98,25 @@ def build(region: RegionFile, new: New = False, as_json: Json = False) -> None:
 
 
 @app.command()
+def select(
+    region: RegionFile,
+    redeal: Annotated[
+        bool,
+        typer.Option(
+            "--redeal",
+            help="Deal the split blocks of the region anew: places that a model was trained on may become its test.",
+        ),
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Re-cut or re-split the dataset in force by the rules `dataset` of its file, as a new version; no imagery is read."""
+    with terminal(as_json) as view:
+        from chipmill.cli.select import run_select
+
+        run_select(view, region, redeal=redeal)
+
+
+@app.command()
 def train(
     file: Annotated[Path, typer.Argument(help="Train file (YAML).", metavar="TRAIN")], as_json: Json = False
 ) -> None:

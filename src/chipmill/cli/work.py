@@ -2,7 +2,7 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import typer
 
@@ -16,9 +16,18 @@ if TYPE_CHECKING:
     from chipmill.orchestration.jobs import Job, Kind
     from chipmill.orchestration.run import RunSummary
 
+TILE_KINDS: Final = {
+    "lattice": "of the grid, touching the area",
+    "label-items": "one for each label item",
+    "file": "one for each polygon of the file",
+    "points": "of the grid, below the chips of the points",
+}
+"""What tiles are, by where they come from."""
+
 
 def show_plan(view: Terminal, file: Path) -> None:
     """Show the bill of a region: bounds from its geometry and from one search; then refuse what a run would refuse."""
+    from chipmill.dataset.outlook import look_ahead
     from chipmill.dataset.preflight import check_region
     from chipmill.imagery.bill import bill_of
     from chipmill.imagery.catalog import find_items
@@ -29,7 +38,7 @@ def show_plan(view: Terminal, file: Path) -> None:
     answer = find_items(region, tiles)
     bill = bill_of(region, tiles, answer)
     rows = [
-        ("tiles", count(bill.tiles), "of the grid, touching the area"),
+        ("tiles", count(bill.tiles), TILE_KINDS[region.tiles.from_]),
         ("items", count(bill.items), "found by one search"),
         ("to read", size(bill.read_bytes), "at most, uncompressed"),
         ("chips", count(bill.chips), f"at most; {count(bill.windows)} windows are looked at"),
@@ -41,7 +50,11 @@ def show_plan(view: Terminal, file: Path) -> None:
     remarks = check_region(region, tiles, answer)
     for remark in remarks:
         view.say(remark, "yellow")
-    view.result({"ok": True, "region": region.name, **asdict(bill), "remarks": remarks})
+    splits = look_ahead(region, tiles) if region.labels is not None else None
+    if splits is not None:
+        view.say(f"{region.name}: {splits.told(region.dataset.splits.by)}")
+    facts = {**asdict(bill), "splits": splits and asdict(splits), "remarks": remarks}
+    view.result({"ok": True, "region": region.name, **facts})
 
 
 def run_region(

@@ -13,15 +13,21 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from chipmill.core.errors import DamagedFileError, LockedError, SplitError
-from chipmill.core.store import canonical_json, fingerprint, is_good, lock, read_sidecar
+from chipmill.core.paths import RegionDir
+from chipmill.core.store import (
+    canonical_json,
+    fingerprint,
+    is_good,
+    link_file,
+    lock,
+    read_sidecar,
+    sha256_file,
+)
 from chipmill.core.tables import BLOCKS, read_table, write_table
-from chipmill.dataset.dealing import FREE, deal
-from chipmill.dataset.places import SPLITS, TEST, Block, Ints, Places
+from chipmill.dataset.places import SPLITS, Block
 from chipmill.region.dataset import Splits
 
 _VERSION: Final = 1
@@ -40,10 +46,9 @@ class Dealt:
 
 def rule_facts(rules: Splits) -> dict[str, Any]:
     """Return the rules that dealt blocks depend on; the buffer is not among them, it only drops windows."""
-    if rules.folds is not None:
-        names = ("block_px", "seed", "folds", "fold", "val")
-    else:
-        names = ("block_px", "seed", "train", "val", "test")
+    names = ["block_px", "seed", *(("folds", "fold", "val") if rules.folds is not None else SPLITS)]
+    if rules.by == "group":
+        names = [*names[1:], "by", "attribute"]
     return {name: getattr(rules, name) for name in names}
 
 
@@ -70,6 +75,13 @@ def read_blocks(path: Path, rules: Splits) -> Dealt:
     """
     if not path.exists():
         return Dealt({}, {})
+    own, dealt = _read(path)
+    _refuse_other_rules(path, own, rule_facts(rules))
+    return dealt
+
+
+def _read(path: Path) -> tuple[dict[str, Any], Dealt]:
+    """Return the rules that blocks were dealt by, and the blocks."""
     if read_sidecar(path) is not None and not is_good(path):
         raise DamagedFileError(
             f"{path} differs from what was committed: put it back from a backup, or remove it"
@@ -78,12 +90,43 @@ def read_blocks(path: Path, rules: Splits) -> Dealt:
     notes = table.schema.metadata or {}
     if _RULES not in notes or not set(BLOCKS.names) <= set(table.column_names):
         raise DamagedFileError(f"{path} is no table of split blocks: remove it and run again")
-    _refuse_other_rules(path, json.loads(notes[_RULES]), rule_facts(rules))
     columns = table.select(["lattice", "bx", "by"]).to_pydict().values()
     blocks = list(zip(*columns, strict=True))
     splits = [SPLITS.index(name) for name in table["split"].to_pylist()]
     folds = json.loads(notes.get(_FOLDS, b"[]"))
-    return Dealt(dict(zip(blocks, splits, strict=True)), dict(zip(blocks, folds, strict=False)))
+    dealt = Dealt(dict(zip(blocks, splits, strict=True)), dict(zip(blocks, folds, strict=False)))
+    return json.loads(notes[_RULES]), dealt
+
+
+def with_like(region: RegionDir, rules: Splits, own: Dealt) -> Dealt:
+    """Return blocks together with those of the regions that ``rules.like`` names, as far as they are dealt.
+
+    Raises SplitError where they have blocks of another side or other folds, or a block in another split.
+    """
+    whole = own
+    for name in rules.like:
+        path = region.sibling(name).blocks
+        if not path.exists():
+            continue
+        theirs, dealt = _read(path)
+        for key, mine in (
+            ("block_px", rules.block_px),
+            ("folds", rules.folds),
+            ("fold", rules.folds and rules.fold),
+        ):
+            if theirs.get(key) != mine:
+                raise SplitError(
+                    f"dataset.splits.like names {name}, whose blocks were dealt with {key} {theirs.get(key, 'unset')}, here "
+                    f"it is {mine if mine is not None else 'unset'}: give both the same"
+                )
+        other = [block for block, split in dealt.splits.items() if whole.splits.get(block, split) != split]
+        if other:
+            raise SplitError(
+                f"{len(other)} blocks have another split in {name}, which dataset.splits.like names, the first is "
+                f"{'_'.join(map(str, min(other)))}: deal them anew with chipmill select --redeal"
+            )
+        whole = Dealt(whole.splits | dealt.splits, whole.folds | dealt.folds)
+    return whole
 
 
 def _refuse_other_rules(path: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
@@ -96,7 +139,8 @@ def _refuse_other_rules(path: Path, old: dict[str, Any], new: dict[str, Any]) ->
     ]
     raise SplitError(
         f"{path} was dealt by other rules ({'; '.join(changes)}): put dataset.splits back, choose another output, or "
-        "remove that file to deal anew, after which places that a model was trained on may become its test"
+        "deal anew with chipmill select --redeal (where no version is in force yet: remove that file), after which places "
+        "that a model was trained on may become its test"
     )
 
 
@@ -124,108 +168,13 @@ def write_blocks(path: Path, dealt: Dealt, rules: Splits, *, changed: bool) -> N
     write_table(path, table, BLOCKS.with_metadata(notes), fingerprint(_VERSION, rows, notes[_FOLDS]))
 
 
-def deal_blocks(places: Places, weights: npt.NDArray[np.float64], rules: Splits, known: Dealt) -> Dealt:
-    """Return the known blocks and those of the windows' centres that are new, dealt.
-
-    Args:
-        places: the windows.
-        weights: (window, feature): 1 for its place, 1 when it is usable, its pixels of each class when it is usable;
-            only windows that lie wholly in their block count for it, since others are lost at its edge.
-        rules: shares, folds, side of a block, seed.
-        known: blocks that keep their part.
-
-    Raises:
-        SplitError: no deal gives every split a usable window; says which block_px would.
-    """
-    blocks, sums = _block_sums(places, weights, rules.block_px)
-    if set(blocks) <= set(known.splits):
-        return known
-    names = [f"{lattice}_{bx}_{by}" for lattice, bx, by in blocks]
-    if rules.folds is None:
-        parts = deal(sums, wanted_shares(rules), names, rules.seed, _fixed(blocks, known.splits))
-        _refuse_few(places, weights, rules, known, sums, parts)
-        return Dealt(known.splits | dict(zip(blocks, parts.tolist(), strict=True)), {})
-    folds = deal(sums, [1 / rules.folds] * rules.folds, names, rules.seed, _fixed(blocks, known.folds))
-    rest = np.flatnonzero(folds != rules.fold)
-    splits = np.full(len(blocks), TEST)
-    fixed = _fixed([blocks[row] for row in rest], known.splits)
-    splits[rest] = deal(
-        sums[rest], (1 - rules.val, rules.val), [names[row] for row in rest], rules.seed, fixed
-    )
-    _refuse_few(places, weights, rules, known, sums, splits)
-    own = dict(zip(blocks, folds.tolist(), strict=True))
-    return Dealt(known.splits | dict(zip(blocks, splits.tolist(), strict=True)), known.folds | own)
-
-
-def wanted_shares(rules: Splits) -> tuple[float, float, float]:
-    """Return the share of all blocks that train, val and test should get."""
-    if rules.folds is None:
-        return rules.train, rules.val, rules.test
-    rest = 1 - 1 / rules.folds
-    return rest * (1 - rules.val), rest * rules.val, 1 / rules.folds
-
-
-def _fixed(blocks: list[Block], known: dict[Block, int]) -> Ints:
-    return np.array([known.get(block, FREE) for block in blocks], dtype=np.int64)
-
-
-def _block_sums(
-    places: Places, weights: npt.NDArray[np.float64], block_px: int
-) -> tuple[list[Block], npt.NDArray[np.float64]]:
-    """Blocks of the windows' centres in order, and what the windows wholly inside each bring."""
-    bx, by = places.blocks(block_px)
-    keys = list(zip(places.lattice.tolist(), bx.tolist(), by.tolist(), strict=True))
-    blocks = sorted(set(keys))
-    at = {block: row for row, block in enumerate(blocks)}
-    sums = np.zeros((len(blocks), weights.shape[1]))
-    np.add.at(sums, [at[key] for key in keys], weights * places.interior(block_px)[:, None])
-    return blocks, sums
-
-
-def _refuse_few(
-    places: Places, weights: npt.NDArray[np.float64], rules: Splits, known: Dealt,
-    sums: npt.NDArray[np.float64], parts: Ints,
-) -> None:  # fmt: skip
-    """Raise SplitError when a first deal leaves a split without a usable window."""
-    shares = wanted_shares(rules)
-    empty = [SPLITS[k] for k in range(3) if shares[k] > 0 and not sums[parts == k, 1].any()]
-    if (
-        not empty or known.splits
-    ):  # blocks that stand are not dealt again because one year had fewer usable windows
-        return
-    needed = _needed(rules)
-    usable = int(np.count_nonzero(sums[:, 1]))
-    raise SplitError(
-        f"{', '.join(empty)} would get no usable window: {needed} blocks of {rules.block_px} px that hold one are "
-        f"needed, {usable} are there: {_block_px_advice(places, weights, rules.block_px, needed)}"
-    )
-
-
-def check_places(places: Places, rules: Splits) -> None:
-    """Refuse rules that even the best windows cannot fulfil, before a pixel is read: every window counts as usable.
-
-    Raises SplitError where fewer blocks hold a window than splits or folds are asked for; says which block_px would.
-    """
-    weights = np.ones((len(places.col), 2))
-    _, sums = _block_sums(places, weights, rules.block_px)
-    needed = _needed(rules)
-    there = int(np.count_nonzero(sums[:, 1]))
-    if there < needed:
-        raise SplitError(
-            f"{needed} blocks of {rules.block_px} px that hold a whole window are needed for the splits, {there} are "
-            f"there ({len(places.col)} windows): {_block_px_advice(places, weights, rules.block_px, needed)}"
-        )
-
-
-def _needed(rules: Splits) -> int:
-    """Return the least number of blocks that give every split one."""
-    return max(rules.folds or 0, sum(share > 0 for share in wanted_shares(rules)))
-
-
-def _block_px_advice(places: Places, weights: npt.NDArray[np.float64], block_px: int, needed: int) -> str:
-    smallest = int(places.width.max(initial=16))
-    for size in sorted({max(smallest, block_px // cut) for cut in range(2, 65)}, reverse=True):
-        _, sums = _block_sums(places, weights, size)
-        if np.count_nonzero(sums[:, 1]) >= needed:
-            return f"set dataset.splits.block_px to {size}"
-    return "take a larger area, smaller chips, or a share of 0 for a split that is not needed"
+def replace_blocks(region: RegionDir, dealt: Dealt, rules: Splits) -> None:
+    """Commit blocks that were dealt anew, whatever they were before; other ones stay beside them under another name."""
+    path = region.blocks
+    try:
+        same = read_blocks(path, rules) == dealt
+    except (SplitError, DamagedFileError):
+        same = False
+    if not same and path.exists():
+        link_file(path, region.old_blocks(sha256_file(path)))
+    write_blocks(path, dealt, rules, changed=not same)

@@ -5,7 +5,7 @@ pixel. Distances count the pixels between two rectangles, the larger of columns 
 """
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -23,11 +23,14 @@ TRAIN, VAL, TEST = range(3)
 NONE: Final = -1
 """Code of a window or block without a split."""
 
-KEPT, BUFFER, STRADDLES = "", "buffer", "straddles"
+KEPT, BUFFER, STRADDLES, NO_SPLIT = "", "buffer", "straddles", "no_split"
 
 Block = tuple[str, int, int]
 """Lattice id, block column, block row."""
 
+_PAIRED: Final = (
+    1 << 16
+)  # rectangles whose neighbours are looked for at a time: memory does not grow with the table
 _BIAS: Final = 1 << 30  # makes block numbers positive, so that a pair fits one int64
 
 
@@ -49,6 +52,13 @@ class Places:
             column(windows, name).astype(np.int64) for name in ("col_off", "row_off", "width", "height")
         ]
         return cls(np.array(windows["lattice"].to_pylist(), dtype=object), *numbers)
+
+    @classmethod
+    def of_windows(cls, lattices: Sequence[str], windows: Sequence[Window]) -> "Places":
+        """Take windows, each on its lattice."""
+        fields = ("col_off", "row_off", "width", "height")
+        numbers = [np.array([getattr(one, name) for one in windows], dtype=np.int64) for name in fields]
+        return cls(np.array(lattices, dtype=object), *numbers)
 
     def take(self, rows: Ints | Bools) -> "Places":
         """Return some of the rectangles."""
@@ -91,6 +101,46 @@ def drop_reasons(
             other = (found != NONE) & (found != splits[held[rows]])
             reasons[held[rows[other]]] = STRADDLES
     return reasons
+
+
+def near_reasons(places: Places, splits: Ints, buffer_px: int) -> npt.NDArray[Any]:
+    """As :func:`drop_reasons`, where no block but the windows of val and test themselves are the held-out ground.
+
+    "buffer": it is train and overlaps a val or test window or has fewer than ``buffer_px`` pixels to one.
+    "straddles": it is val and overlaps a test window.
+    """
+    reasons = np.full(len(splits), KEPT, dtype=object)
+    reasons[near_any(places, splits == TRAIN, splits > TRAIN, buffer_px)] = BUFFER
+    reasons[near_any(places, splits == VAL, splits == TEST, 0)] = STRADDLES
+    return reasons
+
+
+def near_any(places: Places, ours: Bools, others: Bools, px: int) -> Bools:
+    """Tell which of ``ours`` overlap one of ``others`` on their lattice or have fewer than ``px`` pixels to one."""
+    return near_ground(places, ours, places.take(others), px)
+
+
+def near_ground(places: Places, ours: Bools, ground: Places, px: int) -> Bools:
+    """As :func:`near_any`, where the others are rectangles of their own."""
+    import shapely
+
+    found = np.zeros(len(ours), dtype=np.bool_)
+    for lattice in sorted(set(ground.lattice.tolist())):
+        tree = shapely.STRtree(_boxes(ground.take(ground.lattice == lattice), 0.0))
+        rows = np.flatnonzero((places.lattice == lattice) & ours)
+        for start in range(0, len(rows), _PAIRED):
+            some = rows[start : start + _PAIRED]
+            # corners are whole numbers: half a pixel tells "overlaps or nearer than px" from "just px away"
+            near, _ = tree.query(_boxes(places.take(some), px - 0.5))
+            found[some[near]] = True
+    return found
+
+
+def _boxes(places: Places, grow: float) -> npt.NDArray[Any]:
+    import shapely
+
+    corners = places.col - grow, places.row - grow, places.col + places.width + grow
+    return np.asarray(shapely.box(*corners, places.row + places.height + grow))
 
 
 class _BlockTable:

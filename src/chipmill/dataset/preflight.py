@@ -17,10 +17,8 @@ from chipmill.region.config import Region
 from chipmill.region.identity import check_named_files
 from chipmill.region.plan import cell_dir, estimate, region_dir
 from chipmill.region.tiles import Tile
-from chipmill.region.windows import iter_windows, tile_index
 
 if TYPE_CHECKING:
-    from chipmill.dataset.places import Places
     from chipmill.imagery.items import Answer
 
 
@@ -38,16 +36,24 @@ def check_region(region: Region, tiles: Sequence[Tile], answer: "Answer | None" 
     Raises:
         RegionFileError: a file that the region names cannot be opened.
         OutputError: the output cannot be written, or has less room than the run may need.
-        SplitError: too few blocks for the splits, or blocks that were dealt by other rules.
+        BadInputError: an encoding of shards that cannot hold the bands.
+        SplitError: too few blocks for the splits, blocks that were dealt by other rules, or splits without a window.
         LabelError: no classes, or values that they do not name, as far as a thinned copy of the labels shows.
-        AssetReadError: a label raster cannot be read.
+        AssetReadError: a label raster or a static layer cannot be read.
+        AssetMismatchError: a static layer lacks its band or its CRS.
     """
+    from chipmill.dataset.cutting import check_storage
     from chipmill.dataset.labels import check_label_values
+    from chipmill.dataset.outlook import check_splits
+    from chipmill.dataset.static import check_static_layers
+    from chipmill.imagery.planning import place_remarks
 
     check_named_files(region)
-    remarks = (*aoi_remarks(region), *(answer.notes if answer else ()))
+    remarks = (*aoi_remarks(region), *place_remarks(region), *(answer.notes if answer else ()))
     check_output(region, tiles)
-    check_blocks(region, tiles)
+    check_storage(region)
+    remarks += check_splits(region, tiles)
+    check_static_layers(region, tiles)
     check_label_values(region, tiles)
     return remarks
 
@@ -85,31 +91,3 @@ def _held_bytes(folder: Path) -> int:
     """Return the bytes of all files below a folder, each hard link once."""
     stats = [path.lstat() for path in folder.rglob("*") if path.is_file()]
     return sum({(one.st_dev, one.st_ino): one.st_size for one in stats}.values())
-
-
-def check_blocks(region: Region, tiles: Sequence[Tile]) -> None:
-    """Raise SplitError where the tiles' geometry alone leaves too few blocks, or their blocks have other rules.
-
-    Tiles whose source brings the split, and regions whose blocks are dealt already, need none.
-    """
-    from chipmill.dataset.blocks import check_places, read_blocks
-
-    if region.labels is None:
-        return
-    rules = region.dataset.splits
-    free = [tile for tile in tiles if tile.split is None and not tile.reject]
-    if free and not read_blocks(region_dir(region).blocks, rules).splits:
-        check_places(_places(region, tiles, free), rules)
-
-
-def _places(region: Region, tiles: Sequence[Tile], free: Sequence[Tile]) -> "Places":
-    import numpy as np
-
-    from chipmill.dataset.places import Places
-
-    index, chips = tile_index(tiles), region.dataset.chips
-    found = [(tile, window) for tile in free for window in iter_windows(tile, index, chips)]
-    lattices = np.array([tile.lattice.lattice_id for tile, _ in found], dtype=object)
-    fields = ("col_off", "row_off", "width", "height")
-    columns = [np.array([getattr(one, field) for _, one in found], dtype=np.int64) for field in fields]
-    return Places(lattices, *columns)

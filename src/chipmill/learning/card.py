@@ -73,6 +73,7 @@ def _figures(metrics: Facts) -> list[str]:
             "Intervals are 95 %, from resampling whole blocks."
         ),
         "",
+        *(line for remark in metrics.get("remarks", ()) for line in (f"Mind: {remark}.", "")),
         "| class | IoU | 95 % | precision | recall | label px |",
         "|---|---|---|---|---|---|",
         *rows,

@@ -1,8 +1,9 @@
 """evaluate_model: how good is the map on ground that the model never saw?
 
-Whole held-out blocks are predicted from the stack by the predictor that makes maps, each pixel once, so overlapping
-chips count nothing twice and windows that were dropped flatter nobody. Every dataset and split has a confusion
-matrix of its own. The temperature is fitted on validation blocks before the test blocks are looked at.
+Held-out ground (:mod:`chipmill.learning.held_out`), whole blocks as a rule, is predicted from the stack by the predictor
+that makes maps, each pixel once, so overlapping chips count nothing twice and windows that were dropped flatter nobody.
+Every dataset and split has a confusion matrix of its own. The temperature is fitted on validation blocks before the test
+blocks are looked at.
 """
 
 from __future__ import annotations
@@ -14,23 +15,21 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from chipmill.core.paths import VersionDir, span_name
+from chipmill.core.paths import span_name
 from chipmill.core.store import commit_file, fingerprint, is_good, lock, read_json, write_json
-from chipmill.core.tables import CHIPS, read_table
 from chipmill.dataset.manifest import DatasetRef, load_manifest
+from chipmill.dataset.union import InputSchema, merged_schema
 from chipmill.learning import blending, metrics, model
 from chipmill.learning.calibration import Reliability, apply_temperature, fit_temperature
 from chipmill.learning.files import ModelDir
-from chipmill.learning.schema import InputSchema, merged_schema
-from chipmill.learning.stacks import Raster, StackReader, open_stack, stack_rasters
+from chipmill.learning.held_out import HeldBlock, held_blocks, held_remark
+from chipmill.learning.stacks import StackReader, open_stack
 from chipmill.learning.training import FitRef, adopt_products, model_versions
-from chipmill.region.grid import Window
 from chipmill.region.jobs import TrainConfig
 
-STAGE_VERSION: Final = 1
+STAGE_VERSION: Final = 2
 OVERLAP: Final = 0.25  # of the windows; the default of predict.yaml
 _SAMPLE_PX: Final = 4096  # most pixels of a block that the temperature is fitted on
 
@@ -45,15 +44,6 @@ class MetricsRef:
     fingerprint: str
     temperature: float
     miou: float | None  # on the test blocks of all datasets, None where there are none
-
-
-@dataclass(frozen=True, slots=True)
-class HeldBlock:
-    """A part of a raster whose pixels were held out."""
-
-    raster: Raster
-    window: Window  # in lattice pixels, inside the raster
-    split: str
 
 
 @dataclass(slots=True)
@@ -110,6 +100,7 @@ def _evaluate(datasets: Sequence[DatasetRef], files: ModelDir, train: TrainConfi
         "splits": splits,
         "overlap": OVERLAP,
         "class_names": list(merged.class_names),
+        "remarks": [text for one in datasets if (text := held_remark(load_manifest(one.path)))],
     }
 
 
@@ -170,29 +161,7 @@ def predict_block(
 ) -> tuple[Floats, NDArray[np.uint8]]:
     """Return blended probabilities `(pixel, class)` and labels `(pixel,)` of the block's valid pixels."""
     label = reader.label(block.window)
-    valid = (label != metrics.IGNORE) & reader.observed(reader.pixels(block.window))
+    valid = (label != metrics.IGNORE) & block.mask() & reader.observed(reader.pixels(block.window))
     extent = reader.extent_for(chip_px)
     probability = blending.predict_window(predict, reader.pixels, extent, block.window, chip_px, OVERLAP)
     return probability[valid], label[valid]
-
-
-def held_blocks(dataset: Path, split: str) -> list[HeldBlock]:
-    """Return the blocks of `split` ("val" or "test") of a dataset version, cut to its rasters, in a fixed order.
-
-    A block is held out when a window that is centred in it has that split; its pixels are so too, since windows
-    of other splits do not reach into it.
-    """
-    version = VersionDir(dataset)
-    chips = read_table(version.chips, CHIPS)
-    held = chips.filter(pc.equal(chips["split"], split)).select(["tile_id", "block"]).to_pylist()
-    side, found = load_manifest(dataset).block_px, set()
-    for raster in stack_rasters(version):
-        own = {tile.tile_id for tile in raster.tiles}
-        for row in held:
-            if row["tile_id"] not in own:
-                continue
-            bx, by = (int(number) for number in row["block"].rsplit("_", 2)[1:])
-            part = Window(bx * side, by * side, side, side).intersection(raster.extent)
-            if part is not None:
-                found.add((raster.name, part.row_off, part.col_off, HeldBlock(raster, part, split)))
-    return [one[-1] for one in sorted(found, key=lambda one: one[:3])]

@@ -1,4 +1,4 @@
-"""The part of a dataset's page on its chips: where they lie, in which split, and what they look like."""
+"""The part of a dataset's page on its splits: where its chips lie, in which split, and what they prove about leaks."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -8,8 +8,23 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from chipmill.dataset.description import Manifest
+from chipmill.dataset.split_kinds import attribute_values
 from chipmill.region.config import Region
-from chipmill.report.blocks import Block, Cell, Chart, Legend, Pair, Section, Table, Text, section, table
+from chipmill.region.dataset import Splits
+from chipmill.report.blocks import (
+    Block,
+    Cell,
+    Chart,
+    Legend,
+    Pair,
+    Section,
+    Table,
+    Text,
+    facts,
+    section,
+    table,
+)
 from chipmill.report.grids import SPLIT_COLORS, Square, split_chart
 from chipmill.report.images import png_uri, rgb
 from chipmill.report.numbers import count, plural
@@ -17,6 +32,7 @@ from chipmill.report.numbers import count, plural
 _PAPER: Final = (128, 128, 128)
 _BUFFER: Final = "#9aa5b1"
 _FAILED: Final = "#c62828"
+_NO_SPLIT: Final = "#d6d6d6"
 _MAX_LATTICES: Final = 3
 _FULL, _FAINT = 255, 80
 
@@ -33,11 +49,23 @@ class _Grid:
     """Rows and columns of the picture."""
 
 
+_LEADS: Final = {
+    "blocks": "Outlines are split blocks: all samples of a place share a split.",
+    "given": "Each tile or point brought its split.",
+    "polygons": "The polygon of its centre says the split of a window.",
+    "attribute": "An attribute of each tile or point says its split.",
+    "group": "All windows of a group share a split.",
+    "time": "Days are held out: one place may be in several splits on other days, and the last of them is seen.",
+    "random": "Each chip was drawn for itself, whatever its neighbours are.",
+}
+"""What the map of each kind of splits shows."""
+
+
 def split_section(chips: pa.Table | None, region: Region) -> Section:
-    """Return a map of the windows, coloured by split, with the outlines of the split blocks."""
+    """Return a map of the windows, coloured by split, with the outlines of the split blocks where blocks were dealt."""
     lead = (
         "One dot per window at its centre: full colour where it was written, faint where it was filtered, grey in the "
-        "buffer between splits, red where it failed. Outlines are split blocks: all samples of a place share a split."
+        f"buffer between splits, red where it failed. {_LEADS[region.dataset.splits.by]}"
     )
     if chips is None or not chips.num_rows:
         empty = "There are no windows to split, because the region has no labels."
@@ -47,25 +75,61 @@ def split_section(chips: pa.Table | None, region: Region) -> Section:
     if len(lattices) > _MAX_LATTICES:
         blocks.append(Text(f"{plural(len(lattices) - _MAX_LATTICES, 'more lattice')} in chips.parquet."))
     legend = [*SPLIT_COLORS.items(), ("buffer", _BUFFER), ("failed", _FAILED)]
-    return section(
-        "splits", "Splits on the map", lead, [Legend(tuple(legend)), Pair((*blocks, _counts(chips)))]
+    legend += [("no split", _NO_SPLIT)] if chips["split"].null_count else []
+    shown = Pair((*blocks, _counts(chips, region.dataset.splits)))
+    return section("splits", "Splits on the map", lead, [Legend(tuple(legend)), shown])
+
+
+def certificate_section(manifest: Manifest, region: Region) -> Section:
+    """Return what the written chips prove about the splits, and what leaks between them."""
+    lead = "What the written chips themselves prove about the splits, computed from their places and not from the plan."
+    proof = manifest.certificate
+    if proof is None:
+        return section(
+            "certificate", "Split certificate", lead, (), "There are no chips whose splits could be proved."
+        )
+    rules = region.dataset.splits
+    nearest = "no train chip meets another split" if proof.nearest_px is None else f"{proof.nearest_px:g} px"
+    items = {
+        "Splits": f"by {proof.kind}",
+        "Pixels shared by train and val or test": count(proof.shared_px),
+        "Of these, seen on the same day": count(proof.leak_px),
+        "Smallest distance between them": nearest,
+        "Buffer asked for": f"{rules.buffer_px} px",
+    }
+    if proof.kind == "blocks":
+        items["Side of a split block"] = f"{rules.block_px} px"
+    if rules.like:
+        items["Blocks shared with"] = ", ".join(rules.like)
+    clean = "No pixel of a train chip lies in a val or test chip."
+    verdict = Text(
+        f"{proof.warning[0].upper()}{proof.warning[1:]}." if proof.warning else clean,
+        "bad" if proof.leak_px else "good",
     )
+    lacks = (
+        Text("Could not be dealt: " + "; ".join(proof.infeasible) + ".", "bad") if proof.infeasible else None
+    )
+    return section("certificate", "Split certificate", lead, (verdict, facts(items), lacks))
 
 
-def _counts(chips: pa.Table) -> Table:
-    """Return how many blocks and windows each split has, and what became of the windows."""
+def _counts(chips: pa.Table, rules: Splits) -> Table:
+    """Return how many windows, and blocks or groups, each split has, and what became of the windows."""
+    units = {"blocks": "Block", "group": "Group"}.get(rules.by)
     rows: list[tuple[str | Cell, ...]] = []
     for split in SPLIT_COLORS:
         own = chips.filter(pc.equal(chips["split"], split))
         states = own["state"].to_pylist()
-        numbers = (
-            len(set(own["block"].to_pylist())),
-            len(states),
-            states.count("written"),
-            states.count("filtered"),
-        )
+        numbers = [len(states), states.count("written"), states.count("filtered")]
+        if units is not None:
+            numbers.insert(0, len(set(_units(own, rules))))
         rows.append((Cell(split, swatch=SPLIT_COLORS[split]), *(count(number) for number in numbers)))
-    return table(("Split", ">Blocks", ">Windows", ">Written", ">Filtered"), rows)
+    head = (f">{units}s",) if units else ()
+    return table(("Split", *head, ">Windows", ">Written", ">Filtered"), rows)
+
+
+def _units(chips: pa.Table, rules: Splits) -> list[str | None]:
+    """Return the block or the group of each window."""
+    return attribute_values(rules, chips) if rules.by == "group" else list(chips["block"].to_pylist())
 
 
 def _split_map(chips: pa.Table, lattice: str, region: Region) -> Chart:
@@ -77,10 +141,11 @@ def _split_map(chips: pa.Table, lattice: str, region: Region) -> Chart:
     rows = own.select(["state", "split", "reason"]).to_pylist()
     for index in sorted(range(len(rows)), key=lambda index: order[rows[index]["state"]]):
         picture[grid.rows[index], grid.columns[index]] = _dot(**rows[index])
-    squares = _squares(own, grid, region)
-    label = f"Split map of lattice {lattice}: {plural(len(squares), 'block')}"
+    squares = _squares(own, grid, region) if region.dataset.splits.by == "blocks" else []
+    told = plural(len(squares), "block") if squares else f"splits by {region.dataset.splits.by}"
+    label = f"Split map of lattice {lattice}: {told}"
     width = float(min(560, max(440, 8 * grid.shape[1])))
-    caption = f"Lattice {lattice}, {plural(own.num_rows, 'window')}, {plural(len(squares), 'block')}."
+    caption = f"Lattice {lattice}, {plural(own.num_rows, 'window')}, {told}."
     return Chart(split_chart(png_uri(picture), grid.shape, squares, label, width=width), caption)
 
 

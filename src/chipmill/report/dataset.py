@@ -6,6 +6,7 @@ from typing import Final
 
 import pyarrow as pa
 
+from chipmill.core.errors import BadInputError
 from chipmill.core.paths import VersionDir
 from chipmill.core.tables import CHIPS, TILES, read_table
 from chipmill.dataset.description import Manifest, parse_manifest
@@ -28,7 +29,7 @@ from chipmill.report.blocks import (
     table,
 )
 from chipmill.report.charts import Bar, bar_chart, share_bars
-from chipmill.report.chips import split_section
+from chipmill.report.chips import certificate_section, split_section
 from chipmill.report.gallery import chip_pictures, label_picture, pick_chips, read_chips, shown_px
 from chipmill.report.grids import SPLIT_COLORS
 from chipmill.report.images import class_colors
@@ -38,13 +39,20 @@ from chipmill.report.remarks import composite_remarks
 from chipmill.report.scenes import cloud_section, composite_section
 
 REASONS: Final = {
+    "rejected": "on a tile that is rejected, or reaching into one",
+    "neighbour_year": "reaching into a tile of another year",
+    "sparse": "dense window where the key class does not mix with others",
+    "not_train": "dense window outside train",
     "empty_slot": "a slot without any acquisition",
     "nodata": "too much nodata in a slot",
     "cloud": "too much of it always under cloud",
+    "static_nodata": "too much nodata in static layers",
     "no_label": "no labelled pixel",
     "buffer": "train, but within the buffer of another split",
     "straddles": "val or test, but reaching into another split",
+    "no_split": "nothing says its split",
     "key_class": "train, but too little of the key class",
+    "quota": "train, but its classes have their quotas",
 }
 """What the reasons of chips.parquet mean; others speak for themselves."""
 
@@ -62,9 +70,16 @@ def dataset_page(version: Path, out: Path | None = None, *, archive: Region | No
         out: where to write; beside dataset.json where None, which is for versions that are not committed yet.
         archive: the region as its own file has it, which says where the archive is; without it no acquisition is
             shown.
+
+    Raises BadInputError for a dataset that was imported: it has chips, but no tiles to draw.
     """
     files = VersionDir(version)
     manifest = parse_manifest(files.manifest.read_text(encoding="utf-8"), str(files.manifest))
+    if manifest.inputs.origin is not None:
+        raise BadInputError(
+            f"{version} was imported from {manifest.inputs.origin}: a page needs the tiles and the imagery of a region, look "
+            "at its chips with chipmill.open_dataset"
+        )
     region = load_region(files.region_yaml)
     chips = read_table(files.chips, CHIPS) if files.chips.exists() else None
     colors = class_colors([one.color for one in manifest.classes])
@@ -85,7 +100,7 @@ def dataset_page(version: Path, out: Path | None = None, *, archive: Region | No
             _gallery(version, manifest, chips, colors),
             _balance(manifest, colors),
             _statistics(manifest),
-            _certificate(manifest, region),
+            certificate_section(manifest, region),
             _failures(manifest, files),
             _provenance(manifest, files),
         ),
@@ -123,7 +138,7 @@ def _funnel(manifest: Manifest) -> Section:
     rows.append(("written", "", counts.written, _WRITTEN))
     bars = [
         Bar(
-            outcome if not reason else REASONS.get(reason, reason),
+            reason_text(reason) if reason else outcome,
             number,
             color,
             f"{count(number)}  ({percent(number / counts.planned)})",
@@ -137,6 +152,12 @@ def _funnel(manifest: Manifest) -> Section:
     legend = Legend((("written", _WRITTEN), ("filtered", _FILTERED), ("failed", _FAILED)))
     chart = Chart(bar_chart(bars, "Windows by outcome", name_px=300))
     return section("funnel", "From windows to chips", lead, (legend, chart, check))
+
+
+def reason_text(reason: str) -> str:
+    """Return what a reason of chips.parquet means; that of ``nodata:s1`` names the imagery."""
+    kind, _, source = reason.partition(":")
+    return f"{REASONS.get(kind, kind)}{f' of {source}' if source else ''}"
 
 
 def _gallery(version: Path, manifest: Manifest, chips: pa.Table | None, colors: Sequence[str]) -> Section:
@@ -153,7 +174,7 @@ def _gallery(version: Path, manifest: Manifest, chips: pa.Table | None, colors: 
     for split in SPLIT_COLORS:
         rows = pick_chips(chips, split, _CHIPS_SHOWN) if chips is not None else []
         if rows:
-            samples = read_chips(version, rows, manifest.dtype)
+            samples = read_chips(version, rows, manifest.record_spec())
             images = chip_pictures(samples, names, nodata, slot)
             groups = tuple(
                 (image, label_picture(one, colors)) for image, one in zip(images, samples, strict=True)
@@ -212,32 +233,6 @@ def _statistics(manifest: Manifest) -> Section:
     head = ("Band", "Kind", "Slot", ">Pixels", ">Mean", ">Std. deviation", ">Scale", ">Nodata")
     empty = "No train chip was written, so there are no statistics."
     return section("bands", "Band statistics", lead, (table(head, rows),) if rows else (), empty)
-
-
-def _certificate(manifest: Manifest, region: Region) -> Section:
-    lead = "What the written chips themselves prove about the splits, computed from their places and not from the plan."
-    proof = manifest.certificate
-    if proof is None:
-        return section(
-            "certificate", "Split certificate", lead, (), "There are no chips whose splits could be proved."
-        )
-    nearest = "no train chip meets another split" if proof.nearest_px is None else f"{proof.nearest_px:g} px"
-    items = {
-        "Pixels shared by train and val or test": count(proof.shared_px),
-        "Smallest distance between them": nearest,
-        "Buffer asked for": f"{region.dataset.splits.buffer_px} px",
-        "Side of a split block": f"{region.dataset.splits.block_px} px",
-    }
-    verdict = Text(
-        "No pixel of a train chip lies in a val or test chip."
-        if not proof.shared_px
-        else "Splits share pixels.",
-        "good" if not proof.shared_px else "bad",
-    )
-    lacks = (
-        Text("Could not be dealt: " + "; ".join(proof.infeasible) + ".", "bad") if proof.infeasible else None
-    )
-    return section("certificate", "Split certificate", lead, (verdict, facts(items), lacks))
 
 
 def _failures(manifest: Manifest, files: VersionDir) -> Section:

@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from chipmill.core.paths import VersionDir
-from chipmill.dataset.records import Sample, decode_example, unframe
+from chipmill.dataset.framing import unframe
+from chipmill.dataset.records import RecordSpec, Sample, decode_example, planes
 from chipmill.report.blocks import Picture
 from chipmill.report.images import color_bands, limits, paint_classes, picture, stretch
 
@@ -37,15 +38,15 @@ def _entropy(counts: Sequence[int]) -> float:
     return -sum(count / total * math.log(count / total) for count in counts if count)
 
 
-def read_chips(version: Path, rows: Sequence[dict[str, Any]], dtype: str) -> list[Sample]:
+def read_chips(version: Path, rows: Sequence[dict[str, Any]], spec: RecordSpec) -> list[Sample]:
     """Return the records of rows of chips.parquet; raises DamagedFileError where one fails its checksum."""
     samples = []
     for row in rows:
-        path = VersionDir(version).shards / f"{row['shard']}.tfrecord"
+        path = VersionDir(version).shard_file(row["shard"], spec.compression)
         with path.open("rb") as stream:
             stream.seek(row["offset"])
-            data, _ = unframe(stream.read(row["length"]), str(path))
-        samples.append(decode_example(data, dtype, str(path)))
+            data, _ = unframe(stream.read(row["length"]), str(path), spec.compression)
+        samples.append(decode_example(data, spec, str(path)))
     return samples
 
 
@@ -55,7 +56,7 @@ def chip_pictures(
     """Return the image of each sample, in the colours of one slot, all stretched alike."""
     own = [name for name in bands if name.startswith(f"{slot}_")] or list(bands)
     indexes = [list(bands).index(name) for name in color_bands(own)]
-    images = [np.moveaxis(sample.image[:, :, indexes], -1, 0) for sample in samples]
+    images = [np.stack([one[index] for index in indexes]) for one in map(planes, samples)]
     fill = np.array([nodata[index] for index in indexes])[:, None, None]
     valid = [np.all(image != fill, axis=0) for image in images]
     ranges = limits(

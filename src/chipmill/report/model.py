@@ -52,7 +52,7 @@ def model_page(model: Path, datasets: Sequence[Path] = (), out: Path | None = No
         _summary(about, held),
         (
             _curves(history, about),
-            _accuracy(held, split, colors),
+            _accuracy(held, split, colors, figures.get("remarks", ())),
             _confusion(held, split),
             _calibration(held, figures),
             prediction_section(model, datasets, colors),
@@ -110,9 +110,12 @@ def _column(history: Sequence[Mapping[str, str]], name: str) -> list[float | Non
     return [float(row[name]) if row[name] else None for row in history]
 
 
-def _accuracy(held: Mapping[str, Any] | None, split: str, colors: Sequence[str]) -> Section:
+def _accuracy(
+    held: Mapping[str, Any] | None, split: str, colors: Sequence[str], remarks: Sequence[str]
+) -> Section:
+    whole = f"Whole {split} blocks are predicted as a map, each pixel once; no window of another split reaches into them."
     lead = (
-        f"Whole {split} blocks are predicted as a map, each pixel once; no window of another split reaches into them. "
+        f"{whole if not remarks else f'Held-out {split} ground is predicted as a map, each pixel once.'} "
         "Intervals are 95 %, from resampling blocks, because neighbouring pixels are not independent."
     )
     if held is None:
@@ -133,7 +136,8 @@ def _accuracy(held: Mapping[str, Any] | None, split: str, colors: Sequence[str])
             ("Blocks", count(held["blocks"]), ""),
         ),
     )
-    return section("accuracy", "Accuracy", lead, (Pair((chart, total)), _class_table(held, colors)))
+    told = tuple(Text(f"{remark}.", "bad") for remark in remarks)
+    return section("accuracy", "Accuracy", lead, (*told, Pair((chart, total)), _class_table(held, colors)))
 
 
 def _interval(pair: Sequence[float] | None) -> str:

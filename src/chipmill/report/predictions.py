@@ -9,6 +9,7 @@ import numpy as np
 from chipmill.core.paths import VersionDir
 from chipmill.core.tables import CHIPS, read_table
 from chipmill.dataset.classes import IGNORE
+from chipmill.dataset.manifest import load_manifest
 from chipmill.learning.bundle import load_bundle, load_model
 from chipmill.learning.model import probability_fn
 from chipmill.report.blocks import Gallery, Legend, Picture, Section, section
@@ -48,7 +49,7 @@ def _predicted(
     model: Path, dataset: Path, rows: Sequence[dict[str, object]], colors: Sequence[str]
 ) -> tuple[tuple[Picture, ...], ...]:
     bundle = load_bundle(model)
-    samples = read_chips(dataset, rows, bundle.schema.dtype)
+    samples = read_chips(dataset, rows, load_manifest(dataset).record_spec())
     predict = probability_fn(load_model(bundle))
     classes = predict(np.stack([sample.image for sample in samples])).argmax(axis=-1).astype(np.uint8)
     bands = bundle.schema.bands
