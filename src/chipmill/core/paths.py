@@ -4,9 +4,13 @@ Names carry no meaning that is not also in a table; code asks here for a path an
 """
 
 import dataclasses
-from pathlib import Path
+import os
+from pathlib import Path, PurePosixPath
+from typing import Final
 
 from chipmill.core.versions import Versions
+
+_LAYERS: Final = ("composites", "static", "labels")
 
 
 def span_name(start: str, end: str) -> str:
@@ -77,6 +81,10 @@ class VersionDir:
         """One shard, ``<split>-00000-of-00008.tfrecord``."""
         return self.shards / f"{split}-{number:05d}-of-{count:05d}.tfrecord"
 
+    def shard_file(self, stem: str, compression: str = "none") -> Path:
+        """The file of the shard that chips.parquet calls ``stem``."""
+        return self.shards / f"{stem}.tfrecord{'.gz' if compression == 'gzip' else ''}"
+
     @property
     def manifest(self) -> Path:
         """THE list that is the dataset."""
@@ -86,6 +94,10 @@ class VersionDir:
     def catalog(self) -> Path:
         """STAC of what was made."""
         return self.root / "catalog"
+
+    def catalog_item(self, item_id: str) -> Path:
+        """The STAC item of a tile or a shard."""
+        return self.catalog / "items" / f"{item_id}.json"
 
     @property
     def report(self) -> Path:
@@ -148,6 +160,19 @@ class RegionDir:
         return self.root / "blocks.parquet"
 
     @property
+    def all_blocks_lock(self) -> Path:
+        """Held while blocks are dealt that regions of one output share."""
+        return self.root.parent / ".blocks.lock"
+
+    def sibling(self, name: str) -> "RegionDir":
+        """The directory of another region of the same output."""
+        return RegionDir(self.root.parent / name)
+
+    def old_blocks(self, sha256: str) -> Path:
+        """Blocks that were dealt anew since, by their content."""
+        return self.root / f"blocks-{sha256[:8]}.parquet"
+
+    @property
     def blocks_lock(self) -> Path:
         """Held while blocks are dealt."""
         return self.root / ".blocks.lock"
@@ -192,6 +217,18 @@ class OutputDir:
         return Versions(folder, folder / "CURRENT")
 
 
+def layer_of(path: str) -> tuple[str, str]:
+    """Return what a composite, static layer or label is and of which tile, by its path as a manifest names it.
+
+    ("s2-2019-01-01--2019-04-01", tile_id) for a composite, (name, tile_id) for a static layer, ("labels", tile_id).
+    """
+    parts = PurePosixPath(path).parts
+    at = next(index for index, part in enumerate(parts) if part in _LAYERS)
+    name = "-".join(parts[at + 1 : -1]) or parts[at]
+    return name, PurePosixPath(path).stem.rpartition("-")[0]
+
+
 def relative(path: Path, start: Path) -> str:
     """Return ``path`` relative to the folder ``start`` with forward slashes; it may climb."""
-    return path.relative_to(start, walk_up=True).as_posix()
+    # pathlib's walk_up takes a millisecond a path, and stacks name hundreds of files
+    return Path(os.path.relpath(path, start)).as_posix()
