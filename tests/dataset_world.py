@@ -13,6 +13,7 @@ from chipmill.core.store import write_json
 from chipmill.core.units import Batch, load_batches
 from chipmill.dataset import manifest, selection, shards, splits, windows
 from chipmill.dataset.manifest import DatasetRef
+from chipmill.dataset.planned import planned_chips
 from chipmill.dataset.selection import ChipsRef
 from chipmill.dataset.stack import StackRef
 from chipmill.imagery.items import Answer, ItemsRef
@@ -78,6 +79,12 @@ class Chain:
     def seal(self) -> DatasetRef:
         """Seal."""
         return manifest.seal_dataset(self.plan, self.items, self.world.ranking, self.stack, self.chips)
+
+
+def by_shard(chain: Chain) -> dict:
+    """Return the planned chips of each shard by its stem."""
+    planned = planned_chips(chain.chips)
+    return {unit: planned.chips(unit) for unit in planned.shards}
 
 
 def index(world: stack_world.World) -> tuple[StackRef, windows.WindowsRef]:

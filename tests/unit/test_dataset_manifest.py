@@ -101,7 +101,7 @@ def test_the_certificate_says_what_the_chips_are(chain, sealed):
 
 def test_statistics_are_those_of_the_shards(chain, sealed):
     found = manifest.load_manifest(sealed.path)
-    units = [unit for unit in shards.planned_chips(chain.chips) if unit.startswith("train")]
+    units = [unit for unit in dw.by_shard(chain) if unit.startswith("train")]
     for band, sums in zip(
         found.bands,
         shards.merge([shards.shard_sums(chain.plan, chain.chips, unit, ()) for unit in units], 6),
@@ -158,7 +158,7 @@ def test_windows_that_are_lost_on_the_way_stop_the_commit(chain, sealed):
 def test_a_chip_that_no_shard_holds_stops_the_commit(tmp_path):
     chain = dw.planned(tmp_path)
     chain.write_shards()
-    unit = min(shards.planned_chips(chain.chips))
+    unit = min(dw.by_shard(chain))
     chain.plan.version.unit(shards.STAGE, unit).unlink()
     with pytest.raises(CountError, match="was planned for"):
         chain.seal()
@@ -167,7 +167,7 @@ def test_a_chip_that_no_shard_holds_stops_the_commit(tmp_path):
 def test_a_failed_shard_stops_or_is_listed(tmp_path):
     chain = dw.planned(tmp_path)
     chain.write_shards()
-    unit = sorted(one for one in shards.planned_chips(chain.chips) if "train" in one)[1]
+    unit = sorted(one for one in dw.by_shard(chain) if "train" in one)[1]
     record_failure(chain.plan.attempt, shards.STAGE, unit, "out of memory")
     (chain.plan.version.shards / f"{unit}.tfrecord").unlink()
     with pytest.raises(
@@ -179,7 +179,7 @@ def test_a_failed_shard_stops_or_is_listed(tmp_path):
     chain = dataclasses.replace(chain, world=world)
     ref = chain.seal()
     found = manifest.load_manifest(ref.path)
-    lost = len(shards.planned_chips(chain.chips)[unit])
+    lost = len(dw.by_shard(chain)[unit])
     assert ref.failed == 1
     assert found.counts.failed == {"write_shards": lost}
     assert found.counts.written == chain.chips.kept - lost
@@ -198,7 +198,7 @@ def sum_of_ground(chain, kept):
     from tests.unit.test_dataset_shards import planned_windows, true_sums
 
     windows = planned_windows(chain)
-    units = shards.planned_chips(chain.chips).items()
+    units = dw.by_shard(chain).items()
     train = [chip.chip_id for unit, chips in units if "train" in unit for chip in chips]
     return true_sums(chain, [windows[chip_id] for chip_id in train if chip_id in kept])
 

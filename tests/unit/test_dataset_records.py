@@ -7,14 +7,13 @@ import numpy as np
 import pytest
 
 from chipmill.core.errors import DamagedFileError
+from chipmill.dataset.framing import FRAMING_BYTES, iter_frames, masked_crc
 from chipmill.dataset.records import (
-    FRAMING_BYTES,
+    RecordSpec,
     Sample,
     decode_example,
     encode_example,
-    iter_frames,
-    masked_crc,
-    record_length,
+    record_bytes_bound,
     write_record,
 )
 
@@ -106,7 +105,9 @@ def test_big_endian_and_strided_pixels_give_the_same_bytes():
 @pytest.mark.parametrize("chip_id", ["a", "32633-0a1b2c3d_-1234567_7654321_2019-01-01", "x" * 200])
 def test_the_length_is_known_before_the_record_is(shape, chip_id):
     one = sample(*shape, chip_id=chip_id)
-    assert record_length(shape, 2, chip_id, one.anchor, one.crs) == len(encode_example(one)) + FRAMING_BYTES
+    spec = RecordSpec("int16", bands=("b",) * shape[2], size_px=shape[0])
+    wanted = len(encode_example(one)) + FRAMING_BYTES
+    assert record_bytes_bound(spec, chip_id, one.anchor, one.crs) == wanted
 
 
 def test_features_are_read_in_any_order():

@@ -11,7 +11,8 @@ from chipmill.core.store import sidecar_path
 from chipmill.core.tables import CHIPS, read_table
 from chipmill.core.units import Batch, unit_table
 from chipmill.dataset import shards
-from chipmill.dataset.records import decode_example, iter_frames, record_key
+from chipmill.dataset.framing import iter_frames
+from chipmill.dataset.records import decode_example, record_key
 from chipmill.dataset.statistics import BandSums, band_sums, merge, unclaimed
 from chipmill.region.grid import Window
 
@@ -38,7 +39,7 @@ def hashes(chain):
 
 
 def sums_in_sidecars(chain):
-    units = [unit for unit in shards.planned_chips(chain.chips) if unit.startswith("train-")]
+    units = [unit for unit in dw.by_shard(chain) if unit.startswith("train-")]
     return merge([shards.shard_sums(chain.plan, chain.chips, unit, ()) for unit in units], 6)
 
 
@@ -80,7 +81,7 @@ def test_histograms_of_the_index_are_those_of_the_written_labels(chain):
 
 def test_records_lie_in_the_order_of_their_hashes_where_the_result_says(chain):
     places = {row["chip_id"]: row for row in unit_table(chain.plan.attempt, shards.STAGE).to_pylist()}
-    for unit, chips in shards.planned_chips(chain.chips).items():
+    for unit, chips in dw.by_shard(chain).items():
         frames = list(iter_frames(chain.plan.version.shards / f"{unit}.tfrecord"))
         ids = [decode_example(frame.data, "int16").chip_id for frame in frames]
         assert ids == sorted((chip.chip_id for chip in chips), key=record_key)
@@ -103,29 +104,26 @@ def test_another_order_of_work_gives_the_same_bytes(chain, tmp_path):
 def test_each_ground_pixel_counts_once_in_the_statistics(chain):
     own = planned_windows(chain)
     train = [
-        own[chip.chip_id]
-        for unit, chips in shards.planned_chips(chain.chips).items()
-        for chip in chips
-        if "train" in unit
+        own[chip.chip_id] for unit, chips in dw.by_shard(chain).items() for chip in chips if "train" in unit
     ]
     sums = sums_in_sidecars(chain)
     assert sums == true_sums(chain, train)
-    assert len({chip for chip in shards.planned_chips(chain.chips) if "train" in chip}) > 2
+    assert len({chip for chip in dw.by_shard(chain) if "train" in chip}) > 2
     assert sum(window.width * window.height for window in train) > 1.5 * sums[0].n  # they overlap
 
 
 def test_statistics_without_a_lost_shard_are_those_of_the_others(chain):
     own = planned_windows(chain)
-    units = sorted(unit for unit in shards.planned_chips(chain.chips) if "train" in unit)
+    units = sorted(unit for unit in dw.by_shard(chain) if "train" in unit)
     for lost in units:
         rest = [unit for unit in units if unit != lost]
         sums = merge([shards.shard_sums(chain.plan, chain.chips, unit, [lost]) for unit in rest], 6)
-        left = [own[chip.chip_id] for unit in rest for chip in shards.planned_chips(chain.chips)[unit]]
+        left = [own[chip.chip_id] for unit in rest for chip in dw.by_shard(chain)[unit]]
         assert sums == true_sums(chain, left)
 
 
 def test_a_good_shard_is_not_written_again(chain):
-    unit = min(shards.planned_chips(chain.chips))
+    unit = min(dw.by_shard(chain))
     path = chain.plan.version.shards / f"{unit}.tfrecord"
     result = chain.plan.version.unit(shards.STAGE, unit)
     before, rows = path.stat(), read_table(result)
@@ -137,7 +135,7 @@ def test_a_good_shard_is_not_written_again(chain):
 
 
 def test_a_bad_shard_is_written_again_to_the_same_bytes(chain):
-    unit = max(shards.planned_chips(chain.chips))
+    unit = max(dw.by_shard(chain))
     path = chain.plan.version.shards / f"{unit}.tfrecord"
     good = path.read_bytes()
     path.write_bytes(good[:-1])
@@ -148,7 +146,7 @@ def test_a_bad_shard_is_written_again_to_the_same_bytes(chain):
 
 def test_a_missing_composite_fails_the_shard_and_nothing_stands_in_its_place(tmp_path):
     chain = dw.planned(tmp_path)
-    unit, chips = min(shards.planned_chips(chain.chips).items())
+    unit, chips = min(dw.by_shard(chain).items())
     tile = chain.plan.tile(chips[0].tile_id)
     dw.stack_world.composite_of(chain.world, tile, 0).unlink()
     result = shards.write_shards(chain.plan, chain.chips, Batch(shards.STAGE, 0, (unit,)))

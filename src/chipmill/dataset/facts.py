@@ -13,32 +13,32 @@ import pyarrow.compute as pc
 from chipmill.core.paths import RegionDir, VersionDir, relative
 from chipmill.core.store import is_good, read_sidecar, seal_file, sha256_file
 from chipmill.core.units import failures
+from chipmill.dataset.axes import band_facts, dtype_rule, feature_facts, saturated_px
 from chipmill.dataset.certificate import certify
 from chipmill.dataset.classes import IGNORE, resolve_classes
-from chipmill.dataset.cutting import record_dtype
+from chipmill.dataset.cutting import record_spec
 from chipmill.dataset.description import (
     SCHEMA_VERSION,
-    BandFacts,
     Certificate,
     ClassFacts,
     Counts,
     FailureFacts,
-    FeatureFacts,
     FileFacts,
     GridFacts,
     Inputs,
     Manifest,
     ShardFacts,
     SlotFacts,
-    Statistics,
 )
-from chipmill.dataset.places import SPLITS, TRAIN
+from chipmill.dataset.places import SPLITS
+from chipmill.dataset.planned import is_train, planned_chips
 from chipmill.dataset.selection import ChipsRef
-from chipmill.dataset.shards import planned_chips, shard_sums
-from chipmill.dataset.splits import missing_classes
+from chipmill.dataset.shards import shard_sums
+from chipmill.dataset.splits import blocks_digest, missing_classes
 from chipmill.dataset.stack import StackRef
 from chipmill.dataset.statistics import BandSums, merge
 from chipmill.imagery.items import ItemsRef, RankingRef
+from chipmill.region.identity import stack_config_fingerprint
 from chipmill.region.plan import Plan
 from chipmill.region.slots import cell_range, slot_names
 
@@ -58,6 +58,7 @@ def describe(
     )
     time = cell_range(region)
     stacks = _seal_stacks(plan.version, stack)
+    sources, spec = _sources(stacks), record_spec(region)
     return Manifest(
         schema_version=SCHEMA_VERSION,
         region=region.name,
@@ -66,23 +67,27 @@ def describe(
         chip_size_px=dataset.chips.size_px,
         stride_px=dataset.chips.stride_px,
         block_px=dataset.splits.block_px,
-        dtype=record_dtype(stack.predictors).name,
+        dtype=spec.dtype,
+        dtype_rule=dtype_rule(stack.layers),
+        encoding=spec.encoding,
+        compression=spec.compression,
+        quality=spec.quality,
         ignore=IGNORE,
-        bands=_bands(stack, sums),
+        bands=band_facts(stack.layers, sums, saturated_px(plan, sources)),
         slots=_slots(plan),
         classes=tuple(
             ClassFacts(code=code, name=one.name, color=one.color, values=one.values)
             for code, one in enumerate(resolve_classes(region))
         ),
-        features=_features(plan, stack),
+        features=feature_facts(spec),
         grids=_grids(plan),
-        shards=_shards(plan.version, written),
+        shards=_shards(plan.version, written, spec.compression),
         counts=counts,
         certificate=None if written is None else _certificate(plan, written),
         failures=tuple(FailureFacts(stage=one.stage, unit=one.unit, reason=one.reason) for one in lost),
         inputs=inputs,
-        files=tuple(_file(plan.attempt, path) for path in [*_tables(plan.version), *stacks]),
-        sources=tuple(_file(plan.attempt, path) for path in _sources(stacks)),
+        files=files_of(plan.attempt, [*_tables(plan.version), *stacks]),
+        sources=files_of(plan.attempt, sources),
         fingerprint=wanted,
     )
 
@@ -93,6 +98,7 @@ def made_from(
     """Return what a dataset was made from."""
     return Inputs(
         config=plan.fingerprint,
+        stack_config=stack_config_fingerprint(plan.region),
         items=items.count,
         items_fingerprint=items.fingerprint,
         ranking=ranking.fingerprint,
@@ -102,51 +108,19 @@ def made_from(
 
 
 def _train_sums(plan: Plan, chips: ChipsRef, lost: Collection[str], bands: int) -> tuple[BandSums, ...]:
-    units = [unit for unit in sorted(planned_chips(chips)) if unit.startswith(f"{SPLITS[TRAIN]}-")]
+    units = [unit for unit in planned_chips(chips).shards if is_train(unit)]
     missing = [unit for unit in units if unit in lost]
     return merge([shard_sums(plan, chips, unit, missing) for unit in units if unit not in lost], bands)
-
-
-def _bands(stack: StackRef, sums: tuple[BandSums, ...] | None) -> tuple[BandFacts, ...]:
-    return tuple(
-        BandFacts(
-            name=layer.name,
-            kind=layer.kind,
-            source=layer.source,
-            slot=layer.slot,
-            dtype=layer.dtype,
-            scale=layer.scale,
-            offset=0.0,
-            nodata=layer.nodata,
-            statistics=None if sums is None else Statistics.of_sums(sums[index]),
-        )
-        for index, layer in enumerate(stack.predictors)
-        if layer.kind != "label"
-    )
 
 
 def _slots(plan: Plan) -> tuple[SlotFacts, ...]:
     spans: dict[str, set[tuple[str, str]]] = {name: set() for name in slot_names(plan.region)}
     for tile in plan.tiles():
+        if tile.reject:
+            continue  # one that was rejected for want of a time has none, and no chip
         for name, slot in zip(spans, plan.slots(tile), strict=True):
             spans[name].add((slot.time.start.isoformat(), slot.time.end.isoformat()))
     return tuple(SlotFacts(name=name, intervals=tuple(sorted(found))) for name, found in spans.items())
-
-
-def _features(plan: Plan, stack: StackRef) -> tuple[FeatureFacts, ...]:
-    size, depth = plan.region.dataset.chips.size_px, len(stack.predictors)
-    kind = record_dtype(stack.predictors).name
-    return (
-        FeatureFacts(
-            name="image", kind="bytes", dtype=kind, shape=(size, size, depth), axes=("y", "x", "band")
-        ),
-        FeatureFacts(name="label", kind="bytes", dtype="uint8", shape=(size, size), axes=("y", "x")),
-        FeatureFacts(name="shape", kind="int64", dtype="int64", shape=(3,), axes=("of image",)),
-        FeatureFacts(name="chip_id", kind="bytes", dtype="utf-8", shape=(), axes=()),
-        FeatureFacts(name="anchor", kind="bytes", dtype="utf-8", shape=(), axes=()),
-        FeatureFacts(name="crs", kind="bytes", dtype="utf-8", shape=(), axes=()),
-        FeatureFacts(name="transform", kind="bytes", dtype="float64", shape=(6,), axes=("a to f",)),
-    )
 
 
 def _grids(plan: Plan) -> tuple[GridFacts, ...]:
@@ -162,22 +136,21 @@ def _grids(plan: Plan) -> tuple[GridFacts, ...]:
     )
 
 
-def _shards(version: VersionDir, written: pa.Table | None) -> tuple[ShardFacts, ...]:
+def _shards(version: VersionDir, written: pa.Table | None, compression: str) -> tuple[ShardFacts, ...]:
     """Shards in the order train, val, test, then by number; counts from the rows that say written."""
     if written is None:
         return ()
     counts = {str(one["values"]): int(one["counts"]) for one in pc.value_counts(written["shard"]).to_pylist()}
     found = []
     for stem in sorted(counts, key=lambda one: (SPLITS.index(one.partition("-")[0]), one)):
-        file = _file(version.root, version.shards / f"{stem}.tfrecord")
+        file = _file(version.root, version.shard_file(stem, compression))
         found.append(ShardFacts(**file.model_dump(), split=stem.partition("-")[0], count=counts[stem]))
     return tuple(found)
 
 
 def _certificate(plan: Plan, written: pa.Table) -> Certificate:
     classes = [one.name for one in resolve_classes(plan.region)]
-    sidecar = read_sidecar(plan.region_dir.blocks)
-    certificate = certify(written, len(classes), sidecar.sha256 if sidecar else None)
+    certificate = certify(written, len(classes), blocks_digest(plan), plan.region.dataset.splits.by)
     missing = missing_classes(certificate.class_px, classes, plan.region.dataset.splits)
     return certificate.model_copy(update={"infeasible": missing})
 
@@ -204,6 +177,11 @@ def _sources(stacks: Iterable[Path]) -> list[Path]:
         names = {unescape(name) for name in _SOURCE.findall(path.read_text())}
         found |= {os.path.normpath(path.parent / name) for name in names}
     return [Path(name) for name in sorted(found)]
+
+
+def files_of(root: Path, paths: Iterable[Path]) -> tuple[FileFacts, ...]:
+    """Return what files must be, with their paths relative to ``root``."""
+    return tuple(_file(root, path) for path in paths)
 
 
 def _file(root: Path, path: Path) -> FileFacts:

@@ -15,6 +15,7 @@ import pyarrow as pa
 from pydantic import ConfigDict
 
 from chipmill.core.errors import CountError, DamagedFileError, VersionNotFoundError
+from chipmill.core.geo import geo_schema
 from chipmill.core.paths import VersionDir
 from chipmill.core.store import canonical_json, commit_file, fingerprint, is_good, read_json, read_sidecar
 from chipmill.core.tables import CHIPS, TILES, read_table, write_table
@@ -22,8 +23,10 @@ from chipmill.core.units import UnitFailure, failures, settle, unit_table
 from chipmill.core.versions import Versions, prune, publish
 from chipmill.dataset import facts, labels, selection, shards, splits, stack, windows
 from chipmill.dataset.description import Counts, Manifest, parse_manifest
+from chipmill.dataset.index import place_chips
 from chipmill.dataset.places import SPLITS
 from chipmill.dataset.selection import PLANNED, ChipsRef
+from chipmill.dataset.stac import write_catalog
 from chipmill.dataset.stack import StackRef
 from chipmill.imagery import catalog, composite, planning, ranking
 from chipmill.imagery.items import Answer, ItemsRef, RankingRef
@@ -94,14 +97,16 @@ def seal_dataset(
     _close_tiles(plan)
     wanted = wanted_fingerprint(plan.fingerprint, plan.tiles(), items.fingerprint)
     inputs = facts.made_from(plan, items, ranking, stack, chips)
-    manifest = facts.describe(plan, inputs, stack, chips, table, counts, wanted)
     version = plan.version
+    manifest = facts.describe(plan, inputs, stack, chips, table, counts, wanted)
+    pages = facts.files_of(plan.attempt, write_catalog(version, manifest, plan.tiles(), table, wanted))
+    manifest = manifest.model_copy(update={"files": (*manifest.files, *pages)})
     prune(
         plan.attempt,
         [plan.attempt / one.path for one in (*manifest.files, *manifest.shards)] + [version.region_yaml],
     )
     with commit_file(version.manifest, wanted, records=counts.written) as temp:
-        temp.write_text(canonical_json(manifest, indent=1) + "\n")
+        temp.write_text(canonical_json(manifest.sealed(), indent=1) + "\n")
     return _ref(plan.attempt, manifest)
 
 
@@ -136,10 +141,10 @@ def _close_chips(plan: Plan, chips: ChipsRef, lost: Sequence[UnitFailure]) -> pa
         for name in ("offset", "length", "crc"):
             values = results[name].take(pa.array(places, pa.int64()))
             planned = planned.set_column(planned.column_names.index(name), name, values)
-    write_table(
-        plan.version.chips, planned, CHIPS, fingerprint(STAGE_VERSION, chips.fingerprint, sorted(failed))
-    )
-    return planned
+    placed, schema = place_chips(planned, {tile.lattice.lattice_id: tile.lattice for tile in plan.tiles()})
+    digest = fingerprint(STAGE_VERSION, chips.fingerprint, sorted(failed))
+    write_table(plan.version.chips, placed, schema, digest)
+    return placed
 
 
 def count_chips(table: pa.Table | None, planned: int) -> Counts:
@@ -149,26 +154,32 @@ def count_chips(table: pa.Table | None, planned: int) -> Counts:
     """
     if table is None:
         return Counts(planned=0, written=0, filtered={}, failed={}, splits=dict.fromkeys(SPLITS, 0))
-    rows = list(zip(*(table[name].to_pylist() for name in ("state", "reason", "split")), strict=True))
-    reasons = {
-        state: dict(sorted(collections.Counter(reason for own, reason, _ in rows if own == state).items()))
-        for state in (FILTERED, FAILED)
-    }
-    of_split = collections.Counter(split for state, _, split in rows if state == WRITTEN)
-    written = sum(of_split.values())
-    total = written + sum(reasons[FILTERED].values()) + sum(reasons[FAILED].values())
+    counts = count_states(table)
+    filtered, failed = sum(counts.filtered.values()), sum(counts.failed.values())
+    total = counts.written + filtered + failed
     if total != planned:
         raise CountError(
-            f"{planned} windows were planned, but {written} written + {sum(reasons[FILTERED].values())} filtered + "
-            f"{sum(reasons[FAILED].values())} failed are {total}: nothing is committed; run again with --new"
+            f"{planned} windows were planned, but {counts.written} written + {filtered} filtered + {failed} failed are "
+            f"{total}: nothing is committed; run again with --new"
         )
-    if not of_split[SPLITS[0]]:
+    if not counts.splits[SPLITS[0]]:
+        reasons = {FILTERED: counts.filtered, FAILED: counts.failed}
         raise CountError(f"no train chip was written of {planned} windows ({reasons}): nothing is committed")
+    return counts
+
+
+def count_states(table: pa.Table) -> Counts:
+    """Return the counts over the rows of chips.parquet, whatever they are; ``planned`` is the number of rows."""
+    groups = table.group_by(["state", "reason", "split"]).aggregate([([], "count_all")]).to_pylist()
+    counted: dict[str, collections.Counter[str]] = collections.defaultdict(collections.Counter)
+    for one in groups:
+        counted[one["state"]][one["split" if one["state"] == WRITTEN else "reason"]] += one["count_all"]
+    of_split = counted[WRITTEN]
     return Counts(
-        planned=planned,
-        written=written,
-        filtered=reasons[FILTERED],
-        failed=reasons[FAILED],
+        planned=table.num_rows,
+        written=of_split.total(),
+        filtered=dict(sorted(counted[FILTERED].items())),
+        failed=dict(sorted(counted[FAILED].items())),
         splits={name: of_split[name] for name in SPLITS},
     )
 
@@ -183,7 +194,8 @@ def _close_tiles(plan: Plan) -> None:
     reasons = [lost.get(one, "") for one in rejected]
     for name, values in (("state", states), ("reason", reasons)):
         table = table.set_column(table.column_names.index(name), name, pa.array(values, pa.string()))
-    write_table(plan.version.tiles, table, TILES, sidecar.fingerprint if sidecar else "")
+    schema = geo_schema(TILES, table, "geometry", "cover")
+    write_table(plan.version.tiles, table, schema, sidecar.fingerprint if sidecar else "")
 
 
 def publish_dataset(plan: Plan) -> DatasetRef:
@@ -203,7 +215,7 @@ def load_manifest(path: Path) -> Manifest:
         raise VersionNotFoundError(
             f"{path} holds no dataset.json: give a version of a cell, or run the region first"
         )
-    return parse_manifest(file.read_text(), str(file))
+    return parse_manifest(file.read_bytes(), str(file))
 
 
 def dataset_ref(path: Path) -> DatasetRef:

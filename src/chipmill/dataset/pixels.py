@@ -15,8 +15,11 @@ from rasterio.io import DatasetReader
 from rasterio.windows import Window as FileWindow
 
 from chipmill.core.errors import AssetMismatchError
+from chipmill.dataset.dtypes import common_dtype
 from chipmill.dataset.rasters import open_raster
 from chipmill.dataset.stack import StackBand
+from chipmill.imagery.buffers import Buffers
+from chipmill.imagery.kernels import compiled
 from chipmill.region.grid import Window
 
 
@@ -47,9 +50,12 @@ def read_stack(path: Path | str, window_px: Window, bands: Sequence[int] | None 
 
 
 def read_window(
-    dataset: DatasetReader, window_px: Window, bands: Sequence[int] | None = None
+    dataset: DatasetReader,
+    window_px: Window,
+    bands: Sequence[int] | None = None,
+    buffers: Buffers | None = None,
 ) -> NDArray[Any]:
-    """As :func:`read_stack`, from a stack that is open."""
+    """As :func:`read_stack`, from a stack that is open; into ``buffers`` the array is good until the next read."""
     place = Window(0, 0, dataset.width, dataset.height)
     if not place.contains(window_px):
         raise AssetMismatchError(
@@ -57,13 +63,14 @@ def read_window(
         )
     numbers = list(dataset.indexes if bands is None else bands)
     types = [dataset.dtypes[number - 1] for number in numbers]
-    pixels = np.empty((len(numbers), *window_px.shape), dtype=np.result_type(*types))
+    shape, dtype = (len(numbers), *window_px.shape), common_dtype(types)
+    pixels = np.empty(shape, dtype) if buffers is None else buffers.array(f"pixels {dtype}", shape, dtype)
     part = FileWindow(window_px.col_off, window_px.row_off, window_px.width, window_px.height)
-    # rasterio reads bands of one type at a time
+    # rasterio reads bands of one type at a time; GDAL widens them on the way into their place
     for _, group in groupby(range(len(numbers)), key=lambda index: types[index]):
         places = list(group)
         chosen = slice(places[0], places[-1] + 1)
-        pixels[chosen] = dataset.read(numbers[chosen], window=part)
+        dataset.read(numbers[chosen], window=part, out=pixels[chosen])
     return pixels
 
 
@@ -77,8 +84,34 @@ def any_slot_valid(pixels: NDArray[Any], layers: Sequence[StackBand]) -> NDArray
     valid = np.zeros(pixels.shape[1:], dtype=bool)
     for slot in dict.fromkeys(layer.slot for layer in layers if layer.kind == "band"):
         whole = np.ones_like(valid)
-        for index, layer in enumerate(layers):
-            if layer.kind == "band" and layer.slot == slot:
-                whole &= pixels[index] != layer.nodata
+        bands = [
+            (index, layer.nodata)
+            for index, layer in enumerate(layers)
+            if layer.kind == "band" and layer.slot == slot and _is_a(layer.nodata, pixels.dtype)
+        ]
+        empty = np.array([nodata for _, nodata in bands], dtype=pixels.dtype)
+        compiled(_drop_empty)(pixels, np.array([index for index, _ in bands], np.int64), empty, whole)
         valid |= whole
     return valid
+
+
+def _is_a(nodata: float, dtype: np.dtype[Any]) -> bool:
+    """Tell whether a pixel of an integer type can be ``nodata`` at all."""
+    info = np.iinfo(dtype)
+    return float(nodata).is_integer() and info.min <= nodata <= info.max
+
+
+# Compiled by numba, under the rules of :mod:`chipmill.imagery.kernels`.
+
+
+def _drop_empty(
+    pixels: NDArray[Any], bands: NDArray[np.int64], empty: NDArray[Any], whole: NDArray[np.bool_]
+) -> int:
+    """Set ``whole`` (y, x) to False where one of the ``bands`` of ``pixels`` (band, y, x) is its ``empty`` value."""
+    for y in range(whole.shape[0]):
+        kept = whole[y]
+        for b in range(len(bands)):
+            row, nothing = pixels[bands[b], y], empty[b]
+            for x in range(kept.shape[0]):
+                kept[x] &= row[x] != nothing
+    return 0

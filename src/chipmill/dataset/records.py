@@ -1,47 +1,48 @@
-"""One chip as one ``tf.train.Example``, and the TFRecord framing around it, without TensorFlow or protobuf.
+"""One chip as one ``tf.train.Example``, without TensorFlow or protobuf.
 
 The file to change for what a record holds. The writer puts the features in one fixed order and nothing else, so the
-same chip gives the same bytes; the reader takes the features in any order, as other writers order them otherwise.
-Sources of the formats: tensorflow ``core/example/example.proto`` and ``feature.proto``, the protobuf wire format, and
-``core/lib/io/record_writer.cc`` for the framing (length, masked CRC-32C of the length, data, masked CRC-32C).
+same chip gives the same bytes; the reader takes them in any order. The wire format is in
+:mod:`chipmill.dataset.examples`, pictures in :mod:`chipmill.dataset.encodings`, the frames around records in
+:mod:`chipmill.dataset.framing`.
 """
 
 import dataclasses
 import hashlib
 import math
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import Any, BinaryIO, Final, NamedTuple
 
-import google_crc32c
 import numpy as np
 import numpy.typing as npt
 
 from chipmill.core.errors import DamagedFileError
+from chipmill.dataset.encodings import PICTURES, Encoding, decode_picture, encode_picture, picture_bound
+from chipmill.dataset.examples import Feature, Kind, example_bytes, example_parts, iter_features, varint
+from chipmill.dataset.framing import FRAMING_BYTES, Compression, frame_record, write_buffers
 
 Pixels = npt.NDArray[Any]
 """An array of the dataset's dtype."""
 
-FEATURES: Final = ("image", "label", "shape", "chip_id", "anchor", "crs", "transform")
-"""The features of a record in the order in which they are written."""
-FRAMING_BYTES: Final = 16
-"""What the framing adds to a record: 8 bytes of length, two checksums of 4 bytes."""
+NO_WEIGHT: Final[npt.NDArray[np.uint8]] = np.empty((0, 0), np.uint8)
+"""``Sample.weight`` of a dataset without confidences: an array, since a DataLoader takes no None."""
+NO_STATIC: Final[Pixels] = np.empty((0, 0, 0), np.uint8)
+"""``Sample.static`` where there is none."""
+RESERVED: Final = ("image", "static", "label", "weight", "shape", "chip_id", "anchor", "crs", "transform")
+"""The features of a record in the order in which they are written; ``static`` and ``weight`` only where there are."""
 
-_HEADER: Final = struct.Struct("<QI")
-_CRC: Final = struct.Struct("<I")
 _TRANSFORM: Final = struct.Struct("<6d")
-_MASK_DELTA: Final = 0xA282EAD8
-_BYTES_LIST, _INT64_LIST = 1, 3  # field numbers of Feature.kind
-_DELIMITED, _VARINT = 2, 0  # wire types
 
 
-@dataclasses.dataclass(frozen=True, slots=True, eq=False)
-class Sample:
-    """One chip as a model sees it, with where and when it is from."""
+class Sample(NamedTuple):
+    """One chip as a model sees it, with where and when it is from; a torch DataLoader collates it as it is.
+
+    Compare samples field by field: ``==`` of two samples asks for the truth of whole arrays.
+    """
 
     image: Pixels
-    """(y, x, band) in the dataset's dtype; nodata is still nodata."""
+    """(y, x, band), or (t, y, x, band) of a series, in the dataset's dtype; nodata is still nodata."""
     label: npt.NDArray[np.uint8]
     """(y, x): class 0..n-1, 255 = ignore."""
     chip_id: str
@@ -51,19 +52,45 @@ class Sample:
     """``EPSG:<code>``."""
     transform: tuple[float, float, float, float, float, float]
     """Affine (a, b, c, d, e, f) from pixel (column, row) corners to CRS units."""
+    weight: npt.NDArray[np.uint8] = NO_WEIGHT
+    """(y, x): confidence in the label 0..254; (0, 0) where the dataset has none."""
+    static: Pixels = NO_STATIC
+    """(y, x, k): bands without time of a series; (0, 0, 0) where there are none, and in every other layout."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Frame:
-    """Where a record lies in its shard, and its data."""
+class RecordSpec:
+    """How the chips of a dataset are stored: all that writer, reader and planner of its records must agree on."""
 
-    offset: int
-    """Bytes from the start of the file to the record's framing."""
-    length: int
-    """Bytes with framing."""
-    crc: int
-    """Masked CRC-32C of the data, as it stands in the file."""
-    data: bytes
+    dtype: str
+    """Of the image, and of the static bands of a series."""
+    encoding: Encoding = "array"
+    compression: Compression = "none"
+    quality: int | None = None
+    """Of JPEG, 1 to 100."""
+    bands: tuple[str, ...] = ()
+    """Names in the order of the image's last axis; those of a series slot by slot, then the static ones."""
+    slots: int = 0
+    """Length of the axis of time of a series; 0 in every other layout."""
+    statics: int = 0
+    """How many of the last bands of a series have no time."""
+    weight: bool = False
+    """Whether there is a confidence for each pixel of the label."""
+    size_px: int = 0
+    """Side of a chip in pixels."""
+
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        """(y, x, band), or (t, y, x, band) of a series."""
+        side = (self.size_px, self.size_px)
+        if not self.slots:
+            return *side, len(self.bands)
+        return self.slots, *side, (len(self.bands) - self.statics) // self.slots
+
+
+def plain_spec(dtype: npt.DTypeLike) -> RecordSpec:
+    """Return the spec of arrays of a type that are stored as they are."""
+    return RecordSpec(np.dtype(dtype).newbyteorder("=").name)
 
 
 def record_key(chip_id: str) -> str:
@@ -71,115 +98,147 @@ def record_key(chip_id: str) -> str:
     return hashlib.sha256(chip_id.encode()).hexdigest()
 
 
-def masked_crc(*parts: Any) -> int:
-    """Return TFRecord's masked CRC-32C of the parts' bytes one after the other (bytes or contiguous arrays)."""
-    crc = 0
-    for part in parts:
-        crc = google_crc32c.extend(crc, part)
-    return (((crc >> 15) | (crc << 17)) + _MASK_DELTA) & 0xFFFFFFFF
+def write_record(stream: BinaryIO, sample: Sample, spec: RecordSpec | None = None) -> tuple[int, int]:
+    """Append one framed record; return its length in the file and the masked CRC-32C of its data.
+
+    Without ``spec`` the arrays are stored as they are.
+    """
+    spec = spec or plain_spec(sample.image.dtype)
+    buffers, length, crc = frame_record(_example_parts(sample, spec), spec.compression)
+    stream.writelines(buffers)
+    return length, crc
 
 
-def write_record(stream: BinaryIO, sample: Sample) -> tuple[int, int]:
-    """Append one framed record; return its length in bytes with framing and its masked CRC-32C."""
-    parts = _example_parts(sample)
-    size = sum(memoryview(part).nbytes for part in parts)
-    length = struct.pack("<Q", size)
-    crc = masked_crc(*parts)
-    stream.writelines([length, _CRC.pack(masked_crc(length)), *parts, _CRC.pack(crc)])
-    return size + FRAMING_BYTES, crc
+def write_records(path: Path, samples: Iterable[Sample], spec: RecordSpec) -> list[tuple[int, int, int]]:
+    """Write a file of records; return (offset, length, masked CRC-32C) of each, as chips.parquet holds them."""
+    places: list[tuple[int, int, int]] = []
+
+    def framed() -> Iterator[list[Any]]:
+        offset = 0
+        for sample in samples:
+            buffers, length, crc = frame_record(_example_parts(sample, spec), spec.compression)
+            places.append((offset, length, crc))
+            offset += length
+            yield buffers
+
+    with path.open("wb", buffering=0) as stream:
+        write_buffers(stream, framed())
+    return places
 
 
-def encode_example(sample: Sample) -> bytes:
+def encode_example(sample: Sample, spec: RecordSpec | None = None) -> bytes:
     """Return the serialised Example of a sample: the same bytes for the same sample, on every machine.
 
-    ``image`` is stored as raw little-endian (y, x, band), ``label`` as raw uint8 (y, x), ``shape`` as the three
-    numbers of the image, ``transform`` as six little-endian float64.
+    With encoding ``array``, ``image`` is stored as raw little-endian numbers, ``label`` as raw uint8 (y, x), ``shape``
+    as the numbers of the image's shape, ``transform`` as six little-endian float64. With ``float`` each band, the label
+    and the weight are lists of float32 under their own names, row by row, as Earth Engine exports them.
     """
-    return b"".join(_example_parts(sample))
+    return b"".join(_example_parts(sample, spec or plain_spec(sample.image.dtype)))
 
 
-def record_length(shape: tuple[int, int, int], itemsize: int, chip_id: str, anchor: str, crs: str) -> int:
-    """Return the exact bytes of a record with its framing, from sizes alone; shards are planned with it.
+def record_bytes_bound(spec: RecordSpec, chip_id: str, anchor: str, crs: str) -> int:
+    """Return the most bytes that a record takes in its file, from sizes alone; shards are planned with it.
 
-    ``shape`` is (y, x, band) of the image and ``itemsize`` the bytes of one of its values.
+    Exact where nothing is compressed: for the encodings array and float without gzip. Of the texts only the lengths
+    matter.
     """
-    image_bytes = math.prod(shape) * itemsize
-    heads = _heads(shape, image_bytes, (chip_id, anchor, crs), bytes(_TRANSFORM.size))
-    return sum(map(len, heads)) + image_bytes + shape[0] * shape[1] + FRAMING_BYTES
+    shape, itemsize = spec.image_shape, np.dtype(spec.dtype).itemsize
+    pixels = spec.size_px**2
+    sizes: list[tuple[str, Kind, int]]
+    if spec.encoding == "float":
+        masks = ("label", "weight") if spec.weight else ("label",)
+        sizes = [(name, "float", 4 * pixels) for name in (*spec.bands, *masks)]
+    else:
+        raw = math.prod(shape) * itemsize
+        image = picture_bound(raw, shape[0]) if spec.encoding in PICTURES else raw
+        sizes = [("image", "bytes", image), ("label", "bytes", pixels)]
+        sizes += [("static", "bytes", pixels * spec.statics * itemsize)] if spec.statics else []
+        sizes += [("weight", "bytes", pixels)] if spec.weight else []
+    texts = zip(RESERVED[5:8], (chip_id, anchor, crs), strict=True)
+    sizes += [(name, "bytes", len(text.encode())) for name, text in texts]
+    sizes += [("shape", "int64", len(b"".join(map(varint, shape)))), ("transform", "bytes", _TRANSFORM.size)]
+    length = example_bytes(sizes) + FRAMING_BYTES
+    return length + length // 1000 + 64 if spec.compression == "gzip" else length
 
 
-def _example_parts(sample: Sample) -> list[Any]:
+def _example_parts(sample: Sample, spec: RecordSpec) -> list[Any]:
     """Buffers whose concatenation is the Example; pixels are not copied where they already lie as stored."""
-    image = np.ascontiguousarray(sample.image, dtype=sample.image.dtype.newbyteorder("<"))
-    label = np.ascontiguousarray(sample.label, dtype=np.uint8)
-    ids = (sample.chip_id, sample.anchor, sample.crs)
-    before_image, before_label, tail = _heads(
-        image.shape, image.nbytes, ids, _TRANSFORM.pack(*sample.transform)
+    texts = (sample.chip_id, sample.anchor, sample.crs)
+    return example_parts(
+        [
+            *_pixel_features(sample, spec),
+            ("shape", "int64", b"".join(map(varint, sample.image.shape))),
+            *((name, "bytes", text.encode()) for name, text in zip(RESERVED[5:8], texts, strict=True)),
+            ("transform", "bytes", _TRANSFORM.pack(*sample.transform)),
+        ]
     )
-    return [before_image, image, before_label, label, tail]
 
 
-def _heads(
-    shape: tuple[int, ...], image_bytes: int, ids: tuple[str, str, str], transform: bytes
-) -> tuple[bytes, bytes, bytes]:
-    """Bytes before the image, between image and label, and after the label."""
-    label_bytes = shape[0] * shape[1]
-    packed = b"".join(map(_varint, shape))
-    ints = _field(_INT64_LIST, _field(1, packed))
-    texts = b"".join(
-        _entry_head(name, len(value)) + value
-        for name, value in zip(FEATURES[3:], [*(text.encode() for text in ids), transform], strict=True)
+def _pixel_features(sample: Sample, spec: RecordSpec) -> list[tuple[str, Kind, Any]]:
+    """Name, list and content of the features that hold pixels."""
+    label = np.ascontiguousarray(sample.label, np.uint8)
+    masks = [("label", label)]
+    if sample.weight.size:
+        masks.append(("weight", np.ascontiguousarray(sample.weight, np.uint8)))
+    if spec.encoding == "float":
+        bands = zip(spec.bands, planes(sample), strict=True)
+        return [(name, "float", np.ascontiguousarray(one, "<f4")) for name, one in (*bands, *masks)]
+    found: list[tuple[str, Kind, Any]] = [("image", "bytes", _image_bytes(sample, spec))]
+    if sample.static.size:
+        found.append(("static", "bytes", _little(sample.static)))
+    return [*found, *((name, "bytes", mask) for name, mask in masks)]
+
+
+def _image_bytes(sample: Sample, spec: RecordSpec) -> Any:
+    if spec.encoding not in PICTURES:
+        return _little(sample.image)
+    return encode_picture(
+        sample.image,
+        spec.encoding,
+        crs=sample.crs,
+        transform=sample.transform,
+        quality=spec.quality,
+        names=spec.bands,
     )
-    tail = _field(1, _field(1, b"shape") + _field(2, ints)) + texts
-    image_head, label_head = _entry_head("image", image_bytes), _entry_head("label", label_bytes)
-    size = len(image_head) + image_bytes + len(label_head) + label_bytes + len(tail)
-    return _key(1) + _varint(size) + image_head, label_head, tail
 
 
-def _entry_head(name: str, size: int) -> bytes:
-    """Bytes of a map entry up to its only value, ``size`` raw bytes: entry(name, Feature(BytesList(value)))."""
-    value = _key(1) + _varint(size)
-    listed = _key(_BYTES_LIST) + _varint(len(value) + size) + value
-    feature = _key(2) + _varint(len(listed) + size) + listed
-    body = _field(1, name.encode()) + feature
-    return _key(1) + _varint(len(body) + size) + body
+def _little(pixels: Pixels) -> Pixels:
+    return np.ascontiguousarray(pixels, dtype=pixels.dtype.newbyteorder("<"))
 
 
-def _key(number: int) -> bytes:
-    return bytes([number << 3 | _DELIMITED])
+def planes(sample: Sample) -> list[Pixels]:
+    """Return all bands of a sample as views (y, x), in the order of the manifest: slot by slot, then the static ones."""
+    slots = sample.image if sample.image.ndim == 4 else sample.image[np.newaxis]
+    return [
+        *(band for slot in slots for band in np.moveaxis(slot, -1, 0)),
+        *np.moveaxis(sample.static, -1, 0),
+    ]
 
 
-def _field(number: int, payload: bytes) -> bytes:
-    return _key(number) + _varint(len(payload)) + payload
+def decode_example(data: bytes, how: RecordSpec | npt.DTypeLike, where: str = "a record") -> Sample:
+    """Return the sample of a serialised Example, its features in any order.
 
-
-def _varint(value: int) -> bytes:
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
-
-
-def decode_example(data: bytes, dtype: npt.DTypeLike, where: str = "a record") -> Sample:
-    """Return the sample of a serialised Example, its features in any order; arrays are read-only views of ``data``.
-
-    Raises DamagedFileError, naming ``where``, when a feature is missing or the bytes are no Example of this kind.
+    Arrays that were stored as they are, are read-only views of ``data``. ``how`` is the spec of the dataset; a type
+    alone stands for arrays of it. Raises DamagedFileError, naming ``where``, when a feature is missing or the bytes
+    are no Example of this kind.
     """
+    spec = how if isinstance(how, RecordSpec) else plain_spec(how)
     try:
-        found = dict(_entries(data))
-        rows, cols, bands = _ints(found["shape"])
-        chip_id, anchor, crs = (bytes(_raw(found[name])).decode() for name in FEATURES[3:6])
+        found = dict(iter_features(data))
+        shape = found["shape"].ints
+        if len(shape) not in (3, 4) or min(shape) < 1:
+            raise ValueError(f"shape {shape}")
+        chip_id, anchor, crs = (bytes(found[name].raw).decode() for name in RESERVED[5:8])
+        image, static = _images(found, spec, shape, where)
         return Sample(
-            image=np.frombuffer(_raw(found["image"]), np.dtype(dtype).newbyteorder("<")).reshape(
-                rows, cols, bands
-            ),
-            label=np.frombuffer(_raw(found["label"]), np.uint8).reshape(rows, cols),
+            image=image,
+            label=_mask(found["label"], shape),
             chip_id=chip_id,
             anchor=anchor,
             crs=crs,
-            transform=_TRANSFORM.unpack(_raw(found["transform"])),
+            transform=_TRANSFORM.unpack(found["transform"].raw),
+            weight=_mask(found["weight"], shape) if "weight" in found else NO_WEIGHT,
+            static=static,
         )
     except (KeyError, IndexError, ValueError, struct.error) as error:
         raise DamagedFileError(
@@ -187,98 +246,44 @@ def decode_example(data: bytes, dtype: npt.DTypeLike, where: str = "a record") -
         ) from error
 
 
-def _entries(data: bytes) -> Iterator[tuple[str, memoryview]]:
-    """Name and Feature bytes of each entry of the map inside an Example."""
-    for _, features in _fields(memoryview(data)):
-        for _, entry in _fields(features):
-            parts = dict(_fields(entry))
-            yield bytes(parts[1]).decode(), parts[2]
+def _images(
+    found: dict[str, Feature], spec: RecordSpec, shape: list[int], where: str
+) -> tuple[Pixels, Pixels]:
+    """The image and the static bands of a record's features."""
+    side, dtype = tuple(shape[-3:-1]), np.dtype(spec.dtype).newbyteorder("<")
+    if spec.encoding == "float":
+        bands = [_whole(found[name].floats, dtype).reshape(side) for name in spec.bands]
+        own = len(bands) - spec.statics
+        times = shape[0] if len(shape) == 4 else 1
+        image = np.stack(bands[:own], axis=-1).reshape(*side, times, -1).transpose(2, 0, 1, 3)
+        static = np.stack(bands[own:], axis=-1) if spec.statics else NO_STATIC
+        return np.ascontiguousarray(image).reshape(shape), static
+    raw = found["image"].raw
+    if spec.encoding in PICTURES:
+        image = decode_picture(raw, spec.encoding, where)
+        if (list(image.shape), image.dtype) != (shape, np.dtype(spec.dtype)):
+            raise ValueError(f"a picture of {image.shape} {image.dtype}, expected {shape} {spec.dtype}")
+        return image, NO_STATIC
+    static = NO_STATIC
+    if "static" in found:
+        static = np.frombuffer(found["static"].raw, dtype).reshape(*side, -1)
+    return np.frombuffer(raw, dtype).reshape(shape), static
 
 
-def _fields(data: memoryview) -> Iterator[tuple[int, memoryview]]:
-    """Number and payload of each length-delimited field of a message; a varint field has its bytes as payload."""
-    at = 0
-    while at < len(data):
-        key, at = _read_varint(data, at)
-        start = at
-        value, at = _read_varint(data, at)
-        if key & 7 == _DELIMITED:
-            start, at = at, at + value
-        elif key & 7 != _VARINT:
-            raise ValueError(f"wire type {key & 7} in an Example")
-        if at > len(data):
-            raise ValueError("a field reaches beyond its message")
-        yield key >> 3, data[start:at]
+def _mask(feature: Feature, shape: list[int]) -> npt.NDArray[np.uint8]:
+    """A label or weight (y, x), as raw bytes or as a list of floats."""
+    values = (
+        np.frombuffer(feature.raw, np.uint8)
+        if feature.kind == "bytes"
+        else _whole(feature.floats, np.dtype(np.uint8))
+    )
+    return values.reshape(shape[-3:-1])
 
 
-def _read_varint(data: memoryview, at: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = data[at]
-        value |= (byte & 0x7F) << shift
-        at += 1
-        if byte < 0x80:
-            return value, at
-        shift += 7
-
-
-def _raw(feature: memoryview) -> memoryview:
-    """The single value of a BytesList feature."""
-    ((_, listed),) = ((number, payload) for number, payload in _fields(feature) if number == _BYTES_LIST)
-    ((_, value),) = _fields(listed)
-    return value
-
-
-def _ints(feature: memoryview) -> list[int]:
-    """The values of an Int64List feature, packed or not."""
-    ((_, listed),) = ((number, payload) for number, payload in _fields(feature) if number == _INT64_LIST)
-    packed = b"".join(bytes(payload) for _, payload in _fields(listed))
-    values, at = [], 0
-    while at < len(packed):
-        value, at = _read_varint(memoryview(packed), at)
-        values.append(value)
-    return values
-
-
-def iter_frames(path: Path) -> Iterator[Frame]:
-    """Yield the records of a shard in their order, each with both checksums verified.
-
-    A shard cut exactly at a record's end cannot be told from a shorter one here: only the manifest knows its size.
-    Raises DamagedFileError with the offset of the first record that is cut or changed.
-    """
-    with path.open("rb") as stream:
-        offset = 0
-        while header := stream.read(_HEADER.size):
-            size = frame_size(header, f"{path} at byte {offset}")
-            framed = header + stream.read(size + _CRC.size)
-            data, crc = unframe(framed, f"{path} at byte {offset}")
-            yield Frame(offset, len(framed), crc, data)
-            offset += len(framed)
-
-
-def frame_size(header: bytes, where: str) -> int:
-    """Return the bytes of data that a framing header of 12 bytes announces; raises DamagedFileError."""
-    if len(header) < _HEADER.size:
-        raise DamagedFileError(
-            f"{where}: the record is cut inside its header: remove the shard and run again"
-        )
-    size, crc = _HEADER.unpack_from(header)
-    if crc != masked_crc(header[:8]):
-        raise DamagedFileError(
-            f"{where}: the record's length fails its checksum: remove the shard and run again"
-        )
-    return int(size)
-
-
-def unframe(framed: bytes, where: str) -> tuple[bytes, int]:
-    """Return the data of one framed record and its masked CRC-32C; raises DamagedFileError where a byte differs."""
-    size = frame_size(framed[: _HEADER.size], where)
-    if len(framed) != size + FRAMING_BYTES:
-        raise DamagedFileError(
-            f"{where}: expected a record of {size + FRAMING_BYTES} bytes, got {len(framed)}: remove the shard and run again"
-        )
-    data = framed[_HEADER.size : -_CRC.size]
-    (crc,) = _CRC.unpack_from(framed, len(framed) - _CRC.size)
-    if crc != masked_crc(data):
-        raise DamagedFileError(f"{where}: the record fails its checksum: remove the shard and run again")
-    return data, int(crc)
+def _whole(values: npt.NDArray[np.float32], dtype: np.dtype[Any]) -> Pixels:
+    """Floats as the integers that they were written from; raises ValueError where one is none of this type."""
+    with np.errstate(invalid="ignore"):
+        numbers = values.astype(dtype)
+    if (numbers != values).any():
+        raise ValueError(f"a list holds numbers that are no {dtype}")
+    return numbers

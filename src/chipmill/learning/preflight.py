@@ -9,7 +9,7 @@ from chipmill.region.roots import check_roots
 
 
 def check_training(train: TrainConfig, region: Region | None = None) -> None:
-    """Refuse a preset that cannot take the chips of the regions that it learns from.
+    """Refuse a preset that cannot take the chips of the regions that it learns from, and series.
 
     Args:
         train: the train file.
@@ -17,10 +17,17 @@ def check_training(train: TrainConfig, region: Region | None = None) -> None:
 
     Raises:
         RegionFileError: a region file that the train file lists is missing, wrong, or outside CHIPMILL_ROOTS.
-        BadInputError: ``size_px`` cannot be halved as often as the network needs, or differs between regions.
+        BadInputError: ``size_px`` cannot be halved as often as the network needs, or differs between regions; or a
+            region's samples have an axis of time, which the networks here do not take.
     """
     listed = [check_roots(load_region(train.resolve(path))) for path in train.datasets]
     regions = listed or ([region] if region is not None else [])
+    for one in regions:
+        if one.dataset.layout == "series":
+            raise BadInputError(
+                f"{one.file or one.name} has dataset.layout series, and model {train.name} takes no axis of time: set it "
+                "to stack, or learn from the series with another program"
+            )
     sizes = {one.dataset.chips.size_px: one.file or one.name for one in regions}
     for size_px, name in sizes.items():
         try:
