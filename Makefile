@@ -32,7 +32,8 @@ tier-oracle := 150 tests/oracle
 tier-faults-store := 120 tests/faults/store
 tier-faults-http := 120 tests/faults/http
 tier-examples := 60 tests/examples
-TIERS := unit services e2e faults-flow flows learning oracle faults-store faults-http examples
+tier-torch := 60 tests/torch
+TIERS := unit services e2e faults-flow flows learning oracle faults-store faults-http examples $(if $(filter nightly,$(CHIPMILL_PROFILE)),torch)
 
 test: setup lint  ## every test, tier by tier, each within its time
 	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target $(TIERS:%=test-%)

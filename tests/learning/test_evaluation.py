@@ -44,7 +44,7 @@ def stack(ground):
     """Pixels and label of the whole region."""
     version = VersionDir(ground.dataset.path)
     (raster,) = stack_rasters(version)
-    from chipmill.learning.schema import dataset_schema
+    from chipmill.dataset.union import dataset_schema
 
     with open_stack(raster, dataset_schema(ground.dataset.path).bands) as reader:
         pixels = reader.pixels(raster.extent)

@@ -5,10 +5,11 @@ import dataclasses
 
 import numpy as np
 import pytest
+from tests import stack_world
 from tests.learning.conftest import train_config
 from tests.learning_world import commit, learnable
 
-from chipmill.core.errors import BadInputError, SchemaMismatchError, TrainingError
+from chipmill.core.errors import BadInputError, SchemaMismatchError, SplitMismatchError, TrainingError
 from chipmill.core.store import sha256_file
 from chipmill.learning import losses, training
 from chipmill.learning.feed import Feed
@@ -94,9 +95,13 @@ def test_the_fingerprint_follows_what_is_learnt_not_where_it_is_put(ground, tmp_
     assert model_fingerprint(train, (dataclasses.replace(ground.dataset, fingerprint="z"),)) != mark
 
 
-def test_two_datasets_are_one_feed_and_their_statistics_those_of_the_union(ground, tmp_path):
-    from chipmill.learning.schema import dataset_schema, merged_schema
+def test_two_datasets_are_one_feed_and_their_statistics_those_of_the_union(ground, tmp_path, monkeypatch):
+    from chipmill.dataset.union import dataset_schema, merged_schema
 
+    overlapping = commit(learnable(tmp_path / "near", 4, 4, seed=11, dataset=_rules(32, 16)))[1]
+    with pytest.raises(SplitMismatchError, match="are in"):
+        fit_model((ground.dataset, overlapping), train_config(tmp_path))
+    monkeypatch.setattr(stack_world, "ORIGIN", (60_032, 500_032))
     other = commit(learnable(tmp_path / "second", 4, 4, seed=11, dataset=_rules(32, 16)))[1]
     feed = Feed((ground.dataset, other), "train")
     parts = [Feed((one,), "train") for one in (ground.dataset, other)]

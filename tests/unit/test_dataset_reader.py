@@ -10,7 +10,8 @@ from tests import dataset_world as dw
 from chipmill.core.errors import BadInputError, DamagedFileError, VersionNotFoundError
 from chipmill.core.tables import CHIPS, read_table
 from chipmill.dataset.manifest import load_manifest
-from chipmill.dataset.reader import find_version, iter_records, open_dataset
+from chipmill.dataset.opening import find_version
+from chipmill.dataset.reader import iter_records, open_dataset
 
 
 @pytest.fixture(scope="module")

@@ -8,15 +8,8 @@ import pytest
 from chipmill.core.errors import SchemaMismatchError
 from chipmill.dataset.stack import StackBand
 from chipmill.dataset.statistics import BandSums
-from chipmill.learning.schema import (
-    InputSchema,
-    ModelClass,
-    check_input,
-    merge_schemas,
-    resolution_m,
-    schema_from_json,
-    schema_to_json,
-)
+from chipmill.dataset.union import InputSchema, ModelClass, check_input, merge_schemas, resolution_m
+from chipmill.learning.schema import schema_from_json, schema_to_json
 from chipmill.region.grid import Lattice, Window
 from chipmill.region.tiles import Tile
 

@@ -2,5 +2,6 @@
 
 In the order of the work: ``labels`` (with ``classes``, ``painting``, ``static``), ``stack`` (with ``rasters``,
 ``vrt``), ``windows`` (with ``histograms``), ``splits``, ``selection``, ``records``, ``shards``, ``manifest``; then
-``reader`` and ``verify`` for those who use it.
+``reader`` (with ``opening``, ``batching``, ``feeding``, ``tensors``; ``views`` and ``plotting`` for notebooks; ``union``
+and ``leaks`` for several datasets as one) and ``verify`` for those who use it.
 """

@@ -1,59 +1,54 @@
-"""Reading a dataset: any chip by its place, all of a split in order, or as a ``tf.data.Dataset``.
+"""Reading datasets: any chip by its place, all of a split in order, in batches, or as a ``tf.data.Dataset``.
 
 Only :meth:`Dataset.to_tf` needs TensorFlow. Names, types and shapes come from dataset.json, places from chips.parquet;
 every record's checksum is verified wherever it is read.
 """
 
-import dataclasses
-import hashlib
-import os
-from collections.abc import Iterator, Sequence
-from functools import lru_cache
+import operator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, overload
+from typing import TYPE_CHECKING, Any, overload
 
-import pyarrow.compute as pc
+import numpy as np
 
-from chipmill.core.errors import BadInputError, DamagedFileError, VersionNotFoundError
-from chipmill.core.paths import CellDir, VersionDir
-from chipmill.core.tables import CHIPS, read_table
-from chipmill.dataset.description import Manifest
-from chipmill.dataset.manifest import WRITTEN, load_manifest
-from chipmill.dataset.places import SPLITS
-from chipmill.dataset.records import Sample, decode_example, iter_frames, unframe
+from chipmill.core.errors import BadInputError, DamagedFileError
+from chipmill.dataset import feeding, union
+from chipmill.dataset.batching import Batch, read_batch
+from chipmill.dataset.description import BandFacts, ClassFacts, Manifest
+from chipmill.dataset.framing import iter_frames
+from chipmill.dataset.manifest import load_manifest
+from chipmill.dataset.opening import OpenFiles, Part, find_version, open_part
+from chipmill.dataset.places import Ints
+from chipmill.dataset.records import Sample, decode_example
 
 if TYPE_CHECKING:
     import tensorflow as tf
+    import xarray as xr
+    from matplotlib.figure import Figure
 
-_SHUFFLE_BYTES: Final = 256_000_000
-"""Records that wait in memory to be mixed; shards are ordered by hash already, so a part of them is enough."""
-_MIXED_SHARDS: Final = 8
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Place:
-    """Where a record lies."""
-
-    chip_id: str
-    split: str
-    shard: str
-    """Stem of its file."""
-    offset: int
-    length: int
-    """Bytes with framing."""
+type Where = Path | str | Sequence[Path | str]
+"""One dataset, or several that are read as one."""
 
 
 class Dataset(Sequence[Sample]):
-    """The written chips of a version, in the order of the shards; indexing reads one record."""
+    """The written chips of one version or of several; indexing reads one record and nothing else.
 
-    def __init__(self, root: Path, manifest: Manifest, places: Sequence[Place]) -> None:
+    The order is that of the datasets, then train, val, test, then the shards. Threads may share it, forked processes
+    may go on with it, and pickling stores paths and places alone, so that a spawned process opens the files itself.
+    A torch ``DataLoader`` takes it as it is.
+    """
+
+    def __init__(
+        self, parts: Sequence[Part], rows: Ints | None = None, files: OpenFiles | None = None
+    ) -> None:
         """Use :func:`open_dataset`."""
-        self.root = root
-        self.manifest = manifest
-        self._places = tuple(places)
+        self.parts = tuple(parts)
+        self._ends = np.cumsum([len(part.shard) for part in self.parts])
+        self._rows = np.arange(self._ends[-1]) if rows is None else rows
+        self._files = files or OpenFiles()
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self._rows)
 
     @overload
     def __getitem__(self, index: int) -> Sample: ...
@@ -61,154 +56,187 @@ class Dataset(Sequence[Sample]):
     def __getitem__(self, index: slice) -> "Dataset": ...
     def __getitem__(self, index: int | slice) -> "Sample | Dataset":
         if isinstance(index, slice):
-            return Dataset(self.root, self.manifest, self._places[index])
-        return self._read(self._places[index])
+            return self._of(self._rows[index])
+        return self._read(int(self._rows[operator.index(index)]))
 
     def __iter__(self) -> Iterator[Sample]:
-        return map(self._read, self._places)
+        return map(self._read, self._rows.tolist())
 
-    def split(self, name: str) -> "Dataset":
-        """Return the chips of train, val or test."""
-        return Dataset(self.root, self.manifest, [place for place in self._places if place.split == name])
+    def __reduce__(self) -> tuple[Any, ...]:
+        whole = len(self) == self._ends[-1] and bool((self._rows == np.arange(len(self))).all())
+        marks = tuple((part.root, part.manifest.fingerprint) for part in self.parts)
+        return _reopen, (marks, None if whole else self._rows)
+
+    def __repr__(self) -> str:
+        roots = ", ".join(str(part.root) for part in self.parts)
+        return f"<Dataset of {len(self)} chips in {roots}>"
+
+    def _of(self, rows: Ints) -> "Dataset":
+        return Dataset(self.parts, rows, self._files)
+
+    def _part(self, row: int) -> tuple[Part, int]:
+        number = int(np.searchsorted(self._ends, row, side="right"))
+        part = self.parts[number]
+        return part, row - int(self._ends[number]) + len(part.shard)
+
+    def _read(self, row: int) -> Sample:
+        part, own = self._part(row)
+        return part.read(own, self._files)
+
+    @property
+    def manifest(self) -> Manifest:
+        """What dataset.json says; raises BadInputError for several datasets, which have one each in ``parts``."""
+        if len(self.parts) > 1:
+            raise BadInputError(f"{self!r} has {len(self.parts)} manifests: take them from its parts")
+        return self.parts[0].manifest
+
+    @property
+    def bands(self) -> tuple[BandFacts, ...]:
+        """The bands in the order of the image's last axis; statistics are those of the whole datasets together."""
+        return union.united_bands([part.manifest for part in self.parts])
+
+    @property
+    def classes(self) -> tuple[ClassFacts, ...]:
+        """The classes in the order of their codes."""
+        return self.parts[0].manifest.classes
 
     @property
     def chip_ids(self) -> tuple[str, ...]:
         """Ids in the order of the samples."""
-        return tuple(place.chip_id for place in self._places)
+        known = np.concatenate([part.chip_ids.to_numpy(zero_copy_only=False) for part in self.parts])
+        return tuple(known[self._rows].tolist())
 
-    def _read(self, place: Place) -> Sample:
-        path = VersionDir(self.root).shards / f"{place.shard}.tfrecord"
-        where = f"chip {place.chip_id} in {path} at byte {place.offset}"
-        try:
-            with path.open("rb", buffering=0) as stream:
-                framed = os.pread(stream.fileno(), place.length, place.offset)
-        except FileNotFoundError as error:
-            raise DamagedFileError(
-                f"{where}: the shard is gone: run the region again, it remakes what is missing"
-            ) from error
-        sample = decode_example(unframe(framed, where)[0], self.manifest.dtype, where)
-        if sample.chip_id != place.chip_id:
-            raise DamagedFileError(f"{where}: found chip {sample.chip_id}: run verify --data")
-        return sample
+    def split(self, name: str) -> "Dataset":
+        """Return the chips of train, val or test."""
+        splits = np.concatenate([part.splits for part in self.parts])
+        return self._of(self._rows[splits[self._rows] == name])
+
+    def batch(self, places: Iterable[int] | Ints) -> Batch:
+        """Return the samples at some places, one at least, as one batch in that order; raises as indexing does."""
+        return read_batch([self._part(int(self._rows[place])) for place in places], self._files)
+
+    def batches(
+        self, size: int, *, shuffle_seed: int | None = None, epoch: int = 0, drop_remainder: bool = False,
+        threads: int = 2,
+    ) -> Iterator[Batch]:  # fmt: skip
+        """Yield each chip once, ``size`` at a time, read ahead by ``threads`` threads; TensorFlow is not needed.
+
+        The order depends on ``shuffle_seed`` and ``epoch`` alone; without a seed it is that of the dataset. The last
+        batch may be smaller, unless ``drop_remainder`` leaves it out. Raises DamagedFileError as indexing does.
+        """
+        cut = self.groups(size, shuffle_seed=shuffle_seed, epoch=epoch, drop_remainder=drop_remainder)
+        return feeding.read_ahead(lambda step: self.batch(cut[step]), len(cut), threads)
+
+    def groups(
+        self, size: int, *, shuffle_seed: int | None = None, epoch: int = 0, drop_remainder: bool = False
+    ) -> list[Ints]:
+        """Return the places of the chips of each batch of an epoch, a function of ``shuffle_seed`` and ``epoch``."""
+        order = np.arange(len(self))
+        if shuffle_seed is not None:
+            order = feeding.mixed_order(*self._shards(), shuffle_seed, epoch)
+        return feeding.groups(order, size, drop_remainder=drop_remainder)
+
+    def _shards(self) -> tuple[Ints, list[str]]:
+        """Number of each chip's shard among those of all parts, and the name of each shard."""
+        counts = [len(part.files) for part in self.parts]
+        starts = np.cumsum([0, *counts[:-1]])
+        numbers = np.concatenate([part.shard + start for part, start in zip(self.parts, starts, strict=True)])
+        names = [f"{number}/{path.name}" for number, part in enumerate(self.parts) for path in part.files]
+        return numbers[self._rows], names
 
     def to_tf(
         self, split: str, batch_size: int, *, shuffle_seed: int | None = None, epoch: int = 0,
         drop_remainder: bool = False,
     ) -> "tf.data.Dataset":  # fmt: skip
-        """Return batches ``(image, label)`` of one epoch of a split.
+        """Return batches ``(image, label)`` of one epoch of a split, ``(image, label, weight)`` where there are weights.
 
-        ``image`` is (batch, y, x, band) in the dataset's dtype, ``label`` (batch, y, x) uint8 with 255 = ignore. The
-        order depends on ``shuffle_seed`` and ``epoch`` alone; without a seed it is that of the shards. Serialised
-        records are batched before they are parsed, which reads half as fast again as one by one.
+        ``image`` is (batch, y, x, band), or (batch, t, y, x, band) of a series, in the dataset's dtype; a series with
+        bands that have no time gives ``{"image": ..., "static": (batch, y, x, k)}`` instead. ``label`` is (batch, y, x)
+        uint8 with 255 = ignore, ``weight`` (batch, y, x) float32 from 0 to 1. The batches are those of :meth:`batches`,
+        in the same order: records are not parsed one by one, but read into the arrays of a batch.
         """
-        import tensorflow as tf
+        from chipmill.dataset import tensors
 
-        shards = self.manifest.shards_of(split)
-        names = [str(self.root / shard.path) for shard in shards]
-        count = sum(shard.count for shard in shards)
-        if shuffle_seed is None:
-            records = tf.data.TFRecordDataset(names)
-        else:
-            names.sort(key=lambda name: _draw(shuffle_seed, epoch, Path(name).name))
-            records = tf.data.Dataset.from_tensor_slices(names).interleave(
-                tf.data.TFRecordDataset,
-                cycle_length=_MIXED_SHARDS,
-                block_length=1,
-                num_parallel_calls=tf.data.AUTOTUNE,
-                deterministic=True,
-            )
-            largest = max((shard.bytes // max(shard.count, 1) for shard in shards), default=1)
-            waiting = max(1, min(count, _SHUFFLE_BYTES // largest))
-            seed = int(_draw(shuffle_seed, epoch, "records")[:8], 16)
-            records = records.shuffle(waiting, seed=seed, reshuffle_each_iteration=False)
-        records = records.apply(tf.data.experimental.assert_cardinality(count))
-        parsed = records.batch(batch_size, drop_remainder=drop_remainder).map(
-            _parser(self.manifest), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
+        chosen = self.split(split)
+        groups = chosen.groups(
+            batch_size, shuffle_seed=shuffle_seed, epoch=epoch, drop_remainder=drop_remainder
         )
-        return parsed.prefetch(tf.data.AUTOTUNE)
+        return tensors.feed(chosen.batch, groups, self.parts[0].spec)
+
+    def to_xarray(self, index: int | slice = slice(None), *, scaled: bool = False) -> "xr.Dataset":
+        """Return one chip, or several (all by default) along a first dimension ``chip``, read into memory.
+
+        ``image`` is (time, band, y, x) in stored values, ``label`` (y, x); ``static_image`` (static, y, x) holds bands
+        that have no time and ``weight`` (y, x) the confidence, where there are any. Coordinates: ``time`` is the start of
+        each slot in UTC (the anchor where there are no slots), ``time_end`` and ``slot`` its end and name; ``band`` with
+        ``scale``, ``offset`` and ``nodata``; ``x`` and ``y`` pixel centres in CRS units, and ``spatial_ref`` the CRS
+        after the CF conventions and GDAL. Several chips have ``x_centre`` (chip, x) and ``y_centre`` (chip, y), and,
+        where their times differ, ``time_start`` (chip, time). With ``scaled`` image and static are float32 in physical
+        values, NaN for nodata. Raises BadInputError where there is no chip.
+        """
+        from chipmill.dataset import views
+
+        stacked = isinstance(index, slice)
+        rows = self._rows[index if isinstance(index, slice) else [operator.index(index)]]
+        return views.to_xarray(self._chips(rows), scaled=scaled, stacked=stacked)
+
+    def plot(self, n: int = 4, bands: Sequence[str] | None = None) -> "Figure":
+        """Return a figure of ``n`` chips, evenly spread over the dataset: each image, and its label beside it.
+
+        ``bands`` names one band or three; by default it is true colour of the first slot, false colour, or what there
+        is, each stretched between its 2nd and 98th percentile. Pixels without data, or with ignore in the label, are
+        blank. Raises BadInputError for other bands, where there is no chip, and where matplotlib is not installed.
+        """
+        from chipmill.dataset import plotting
+
+        places = np.linspace(0, len(self) - 1, min(n, len(self))).round().astype(np.int64)
+        return plotting.plot(self._chips(self._rows[places]), bands)
+
+    def _chips(self, rows: Ints) -> list[tuple[Part, Sample]]:
+        return [(self._part(row)[0], self._read(row)) for row in rows.tolist()]
 
 
-def _draw(seed: int, epoch: int, name: str) -> str:
-    return hashlib.sha256(f"{seed}/{epoch}/{name}".encode()).hexdigest()
-
-
-def _parser(manifest: Manifest) -> Any:
-    """Return the function from a batch of serialised records to (image, label)."""
-    import tensorflow as tf
-
-    shapes = {one.name: one.shape for one in manifest.features}
-    dtype = tf.as_dtype(manifest.dtype)
-    features = {name: tf.io.FixedLenFeature([], tf.string) for name in ("image", "label")}
-
-    def parse(serialized: Any) -> tuple[Any, Any]:
-        found = tf.io.parse_example(serialized, features)
-        image = tf.reshape(tf.io.decode_raw(found["image"], dtype), (-1, *shapes["image"]))
-        label = tf.reshape(tf.io.decode_raw(found["label"], tf.uint8), (-1, *shapes["label"]))
-        return image, label
-
-    return parse
-
-
-def find_version(path: Path) -> Path:
-    """Return the version directory that ``path`` means: a version, a cell, or an output with a single cell.
-
-    Raises VersionNotFoundError where nothing is committed, BadInputError where several cells could be meant.
-    """
-    if VersionDir(path).manifest.is_file():
-        return path
-    if CellDir(path).versions.pointer.is_file():
-        return CellDir(path).versions.current_path()
-    cells = sorted(pointer.parent for pointer in path.glob("regions/*/*/CURRENT"))
-    cells += sorted(
-        pointer.parent for pointer in path.glob("*/CURRENT") if (pointer.parent / "versions").is_dir()
-    )
-    if len(cells) > 1:
-        names = ", ".join(str(cell.relative_to(path)) for cell in cells[:5])
-        raise BadInputError(f"{path} holds {len(cells)} datasets ({names}, ...): give the directory of one")
-    if not cells:
-        raise VersionNotFoundError(
-            f"{path} is no dataset: give a version or cell directory, or run the region first"
-        )
-    return CellDir(cells[0]).versions.current_path()
-
-
-@lru_cache(maxsize=4)
-def _places(chips: Path, _changed: int) -> tuple[Place, ...]:
-    table = read_table(chips, CHIPS)
-    rows = table.filter(pc.equal(table["state"], WRITTEN))
-    columns = rows.select(["chip_id", "split", "shard", "offset", "length"]).to_pydict().values()
-    places = [Place(*row) for row in zip(*columns, strict=True)]
-    # as the manifest lists the shards: train, val, test
-    return tuple(sorted(places, key=lambda place: (SPLITS.index(place.split), place.shard, place.offset)))
-
-
-def open_dataset(path: Path | str) -> Dataset:
+def open_dataset(path: Where) -> Dataset:
     """Open a dataset by the directory of a version, of a cell (its version in force), or of an output with one cell.
 
-    Raises VersionNotFoundError, BadInputError, or DamagedFileError where its manifest or table is unreadable.
+    Several paths are read as one dataset: several regions, or several years.
+
+    Raises VersionNotFoundError, BadInputError, or DamagedFileError where a manifest or table is unreadable; for several,
+    SchemaMismatchError where bands, scales or classes differ, and SplitMismatchError where a chip is in two of them or
+    one trains on ground that another one holds back.
     """
-    root = find_version(Path(path))
-    manifest = load_manifest(root)
-    if not manifest.shards:
-        return Dataset(root, manifest, ())
-    chips = VersionDir(root).chips
-    if not chips.is_file():
-        raise DamagedFileError(f"{chips} is gone: run the region again, it remakes what is missing")
-    return Dataset(root, manifest, _places(chips, chips.stat().st_mtime_ns))
+    if not isinstance(path, str | Path) and not path:
+        raise BadInputError("no dataset was given: name at least one directory")
+    parts = tuple(open_part(Path(one)) for one in ([path] if isinstance(path, str | Path) else path))
+    if len(parts) > 1:
+        union.check_parts(parts)
+    return Dataset(parts)
+
+
+def _reopen(marks: Sequence[tuple[Path, str]], rows: Ints | None) -> Dataset:
+    """Open what was pickled; raises DamagedFileError where another dataset lies there now."""
+    parts = [open_part(root) for root, _ in marks]
+    for part, (root, fingerprint) in zip(parts, marks, strict=True):
+        if part.manifest.fingerprint != fingerprint:
+            raise DamagedFileError(
+                f"{root} is another dataset than the one that was handed over: open it again"
+            )
+    return Dataset(parts, rows)
 
 
 def iter_records(path: Path | str, split: str | None = None) -> Iterator[Sample]:
-    """Yield the samples of a dataset shard by shard, reading each file once from its start; TensorFlow is not needed.
+    """Yield samples shard by shard, reading each file once from its start; neither TensorFlow nor an index is needed.
 
     Raises DamagedFileError where a record is cut or changed, or a shard holds another number than the manifest says.
     """
     root = find_version(Path(path))
     manifest = load_manifest(root)
+    spec = manifest.record_spec()
     for shard in manifest.shards_of(split):
         file, count = root / shard.path, 0
-        for frame in iter_frames(file):
+        for frame in iter_frames(file, spec.compression):
             count += 1
-            yield decode_example(frame.data, manifest.dtype, f"{file} at byte {frame.offset}")
+            yield decode_example(frame.data, spec, f"{file} at byte {frame.offset}")
         if count != shard.count:
             raise DamagedFileError(
                 f"{file} holds {count} records, expected {shard.count}: run the region again"

@@ -2,7 +2,7 @@
 
 - model        the U-Net; scaling and nodata are part of it     -> another network
 - losses       Dice, cross-entropy, with an ignore label        -> another loss
-- schema       what a model expects of its input, and merging several datasets
+- schema       what model.json keeps of what a model expects of its input (see dataset.union)
 - augmentation flips and turns of chips                         -> another augmentation
 - feed         the chips of several datasets as one sequence
 - training     fit_model: the epochs, early stopping, resume    -> another optimiser or schedule

@@ -18,11 +18,12 @@ from chipmill.core.paths import OutputDir
 from chipmill.core.store import commit_file, is_good, lock, read_json, read_sidecar, write_json
 from chipmill.core.versions import publish
 from chipmill.dataset.manifest import DatasetRef
+from chipmill.dataset.union import InputSchema, merged_schema
 from chipmill.learning import model
 from chipmill.learning.card import model_card, model_item
 from chipmill.learning.evaluation import MetricsRef
 from chipmill.learning.files import ModelDir
-from chipmill.learning.schema import InputSchema, merged_schema, schema_from_json, schema_to_json
+from chipmill.learning.schema import schema_from_json, schema_to_json
 from chipmill.learning.training import FitRef, model_fingerprint, model_versions
 from chipmill.region.jobs import TrainConfig
 

@@ -6,41 +6,45 @@ epoch alone, whatever the shards.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from chipmill.core.errors import SchemaMismatchError
+from chipmill.dataset.feeding import read_ahead
 from chipmill.dataset.manifest import DatasetRef
 from chipmill.dataset.reader import open_dataset
-
-_AHEAD: Final = 2  # batches read while the network works on one
 
 type Batch = tuple[NDArray[Any], NDArray[np.uint8]]
 """Images `(n, y, x, band)` in the dataset's dtype and labels `(n, y, x)`."""
 
 
 class Feed:
-    """Chips of `split` ("train", "val", "test") of all datasets, in the order of the datasets and their shards."""
+    """Chips of `split` ("train", "val", "test") of all datasets, in the order of the datasets and their shards.
+
+    Raises SplitMismatchError where one dataset trains on ground that another one holds back, and SchemaMismatchError
+    for a series, whose images have an axis of time that our networks do not take.
+    """
 
     def __init__(self, datasets: Sequence[DatasetRef], split: str) -> None:
-        self._parts = [open_dataset(one.path).split(split) for one in datasets]
-        self._ends = np.cumsum([len(part) for part in self._parts])
+        chips = open_dataset([one.path for one in datasets])
+        for part in chips.parts:
+            if part.spec.slots:
+                raise SchemaMismatchError(
+                    f"{part.root} has dataset.layout series, which a model cannot learn from yet: run its region with "
+                    "layout stack, or read the series by chipmill.open_dataset"
+                )
+        self._chips = chips.split(split)
 
     def __len__(self) -> int:
-        return int(self._ends[-1])
+        return len(self._chips)
 
     def read(self, places: Iterable[int]) -> Batch:
         """Return the chips at `places` as one batch; raises DamagedFileError where a record is not what it should be."""
-        samples = [self._sample(int(place)) for place in places]
-        return np.stack([one.image for one in samples]), np.stack([one.label for one in samples])
-
-    def _sample(self, place: int) -> Any:
-        part = int(np.searchsorted(self._ends, place, side="right"))
-        return self._parts[part][place - int(self._ends[part]) + len(self._parts[part])]
+        batch = self._chips.batch(places)
+        return batch.image, batch.label
 
     def batches(
         self, groups: Sequence[NDArray[np.int64]], change: Callable[[int, Batch], Batch] | None = None
@@ -51,11 +55,4 @@ class Feed:
             batch = self.read(groups[step])
             return batch if change is None else change(step, batch)
 
-        waiting: deque[Future[Batch]] = deque()
-        with ThreadPoolExecutor(1, thread_name_prefix="feed") as reader:
-            for step in range(len(groups)):
-                waiting.append(reader.submit(make, step))
-                if len(waiting) > _AHEAD:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
+        return read_ahead(make, len(groups))

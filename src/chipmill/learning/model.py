@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chipmill.core.errors import BadInputError
-from chipmill.learning.schema import InputSchema
+from chipmill.dataset.union import InputSchema
 
 STAGE_VERSION: Final = 1
 

@@ -19,7 +19,7 @@ from rasterio.io import DatasetReader
 from chipmill.core.errors import SchemaMismatchError
 from chipmill.core.paths import VersionDir
 from chipmill.dataset import pixels
-from chipmill.dataset.stack import LABEL, StackBand
+from chipmill.dataset.stack import LABEL, WEIGHT, StackBand
 from chipmill.region.grid import Lattice, Window
 from chipmill.region.plan import load_tiles
 from chipmill.region.tiles import Tile
@@ -62,12 +62,14 @@ class StackReader:
         self._raster, self._opened, self._bands = raster, opened, bands
         names = list(opened.descriptions)
         wanted = [band.name for band in bands]
-        found = [name for name in names if name != LABEL]
+        # the last two of a stack are, where there are labels: the weight, if there is one, and the label
+        masks = next((own for own in ([WEIGHT, LABEL], [LABEL]) if names[-len(own) :] == own), [])
+        found = names[: len(names) - len(masks)]
         if found != wanted:
             raise SchemaMismatchError(
                 f"{raster.path} has the bands {found}, the model wants {wanted}: use a region with the same bands"
             )
-        self._label = names.index(LABEL) + 1 if LABEL in names else None
+        self._label = len(names) if masks else None
 
     def pixels(self, window: Window) -> NDArray[Any]:
         """Return the predictor bands `(y, x, band)` in stored values; nodata beyond the raster."""

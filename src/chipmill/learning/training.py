@@ -22,12 +22,12 @@ from chipmill.core.paths import OutputDir
 from chipmill.core.store import commit_file, fingerprint, is_good, link_file, lock, read_sidecar
 from chipmill.core.versions import Versions, open_attempt
 from chipmill.dataset.manifest import DatasetRef
+from chipmill.dataset.union import InputSchema, merged_schema
 from chipmill.learning import augmentation, losses, model, schema
 from chipmill.learning.checkpoints import Row, State, load_state, save_state
 from chipmill.learning.feed import Batch, Feed
 from chipmill.learning.files import ModelDir
 from chipmill.learning.metrics import confusion_matrix, plain, score
-from chipmill.learning.schema import InputSchema, merged_schema
 from chipmill.region.jobs import TrainConfig
 
 STAGE_VERSION: Final = 1

@@ -18,9 +18,9 @@ from chipmill.core.units import settle
 from chipmill.core.versions import publish
 from chipmill.dataset.manifest import DatasetRef
 from chipmill.dataset.rasters import open_raster, read_header
+from chipmill.dataset.union import ModelClass
 from chipmill.dataset.vrt import Band, Source, vrt_xml
 from chipmill.learning.bundle import ModelRef, load_bundle
-from chipmill.learning.schema import ModelClass
 from chipmill.learning.stacks import Raster
 from chipmill.mapping.files import LAYERS, Layer, MapDir
 from chipmill.mapping.prediction import (

@@ -22,11 +22,11 @@ from chipmill.core.units import Batch, BatchResult, UnitResult, freeze_batches, 
 from chipmill.core.versions import Versions, open_attempt
 from chipmill.dataset.manifest import DatasetRef
 from chipmill.dataset.rasters import write_layer
+from chipmill.dataset.union import check_input, dataset_schema
 from chipmill.learning import blending
 from chipmill.learning.bundle import Bundle, ModelRef, load_bundle, load_model
 from chipmill.learning.calibration import apply_temperature
 from chipmill.learning.model import probability_fn
-from chipmill.learning.schema import check_input, dataset_schema
 from chipmill.learning.stacks import Raster, StackReader, open_stack, stack_rasters
 from chipmill.mapping.files import LAYERS, MapDir
 from chipmill.region.config import Region
