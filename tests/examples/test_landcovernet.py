@@ -97,7 +97,8 @@ def test_every_pixel_is_that_of_the_picked_scene_and_bright_ones_are_not_cut(bui
             (item,) = built.chosen(row["tile_id"], slot)
             clear = source(built, item, "SCL") == CLEAR
             image += [np.where(clear, source(built, item, key).astype(int), -32768) for key in KEYS.values()]
-        np.testing.assert_array_equal(chip.image, np.stack(image, -1)[part])
+        series = np.stack(image).reshape(len(PICKED), len(KEYS), SIDE, SIDE)
+        np.testing.assert_array_equal(chip.image, np.moveaxis(series, 1, -1)[:, *part])
         assert chip.crs == f"EPSG:{tile['epsg']}"
         brightest = max(brightest, int(chip.image.max()))
     assert brightest > 9000

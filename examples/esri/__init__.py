@@ -1,0 +1,1 @@
+"""Polygons as labels, Esri's Classified Tiles out of them, and TFRecords out of those."""
