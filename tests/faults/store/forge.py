@@ -1,6 +1,6 @@
 """A warm process that forks runs of the library: a run that is killed costs what it worked, not what it imported.
 
-Reads one request a line from stdin and answers one line: ``[{folder, dataset, imagery, at, action}, ...]`` starts the
+Reads one request a line from stdin and answers one line: ``[{folder, verb, dataset, imagery, at, action}, ...]`` starts the
 runs of the list at once and gives ``[{signal, error, message, events, hit}, ...]``. It ends with its stdin.
 """
 
@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks import chain
-from tests.faults.store import cell, planted
+from tests.faults.store import cell, planted, verbs
 
 from chipmill.core import store
 
@@ -77,7 +77,8 @@ def _child(spec: dict, gate: int, sending: int, tried: tuple[int, int], count: i
             chain.lock = _racing(tried, count)
         fault.plant()
         try:
-            chain.build(cell.region(folder, spec.get("dataset", {}), spec.get("imagery")))
+            region = cell.region(folder, spec.get("dataset", {}), spec.get("imagery"))
+            verbs.work(spec.get("verb", "build"), folder, region)
         except Exception as error:  # noqa: BLE001 - handed to the test
             told = {"error": type(error).__name__, "message": str(error)}
         fault.at = 0
