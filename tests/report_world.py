@@ -8,9 +8,10 @@ import rasterio
 
 from chipmill.core.units import load_batches
 from chipmill.dataset import labels, manifest, selection, shards, splits, stack, windows
+from chipmill.dataset.union import dataset_schema
 from chipmill.imagery import catalog, composite, planning, ranking
 from chipmill.learning.metrics import report
-from chipmill.learning.schema import dataset_schema, schema_to_json
+from chipmill.learning.schema import schema_to_json
 from chipmill.region.load import load_region
 
 REGION = """

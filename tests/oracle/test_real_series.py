@@ -21,15 +21,16 @@ from benchmarks import chain
 from chipmill.core.paths import VersionDir
 from chipmill.core.tables import RANKING, read_table
 from chipmill.core.units import load_batches
+from chipmill.dataset.union import check_input, dataset_schema
 from chipmill.imagery.catalog import find_items, search_items
 from chipmill.imagery.planning import tile_aoi
 from chipmill.imagery.ranking import close_ranking, rank_items
-from chipmill.learning.schema import check_input, dataset_schema
 from chipmill.learning.stacks import open_stack, stack_rasters
-from chipmill.region.config import Region, Slots, Tiles, Time
+from chipmill.region.config import Region, Slots, Time
 from chipmill.region.fields import Source
 from chipmill.region.grid import Window
 from chipmill.region.load import load_region
+from chipmill.region.tiling import Tiles
 
 pytestmark = pytest.mark.real
 
