@@ -58,7 +58,7 @@ class Fault:
         io.open = self._open
         # What a killed process has written is in the kernel already: only the call counts, not the wait for the disk.
         os.fsync = lambda handle: self.event("fsync")
-        for name in ("write", "pwrite"):
+        for name in ("write", "pwrite", "writev"):
             setattr(os, name, self._counted(getattr(os, name), "write"))
         pyarrow.parquet.write_table = self._counted(pyarrow.parquet.write_table, "table")
         rasterio.io.DatasetWriter.write = self._counted(rasterio.io.DatasetWriter.write, "raster")
