@@ -14,7 +14,7 @@ from chipmill.imagery.kernels import (
     reduce_median,
     sorting_network,
 )
-from chipmill.imagery.validity import count_valid
+from chipmill.imagery.validity import settle
 
 PLAIN = conversion(1e-4, 0.0, 1e-4, "int16", -32768)
 
@@ -80,12 +80,22 @@ def test_the_median_network_puts_the_middle_of_every_row_in_its_place(count):
     assert len(network) < len(sorting_network(count)) or count < 7
 
 
-@pytest.mark.parametrize("dtype", ["uint8", "int16"])
-def test_the_count_stops_at_the_highest_value_of_its_type(dtype):
-    valid = np.random.default_rng(0).random((400, 3, 5)) < 0.7
-    out = np.empty((3, 5), dtype)
-    count_valid(valid, out)
-    np.testing.assert_array_equal(out, np.minimum(valid.sum(axis=0), np.iinfo(dtype).max))
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "uint16"])
+def test_settling_drops_the_nodata_of_every_band_that_is_to_be_tested_and_counts(dtype):
+    rng = np.random.default_rng(5)
+    bands, times, height, width = 3, 4, 7, 33
+    values = rng.integers(0, 4, (bands, times, height, width)).astype(dtype)
+    codes = rng.integers(0, 4, (bands, times))
+    codes[0, 0] = np.iinfo(dtype).max
+    values[0, 0, 2] = np.iinfo(dtype).max
+    tested = rng.random((bands, times)) < 0.7
+    valid, seen = (rng.random((times, height, width)) < share for share in (0.8, 0.3))
+    empty = (values == codes[..., np.newaxis, np.newaxis]) & tested[..., np.newaxis, np.newaxis]
+    expected = valid & ~empty.any(axis=0)
+    counted, observed = settle(values, codes, tested, valid, seen)
+    np.testing.assert_array_equal(valid, expected)
+    np.testing.assert_array_equal(counted, expected.sum(axis=0))
+    np.testing.assert_array_equal(observed, (expected | seen).sum(axis=0))
 
 
 @pytest.mark.parametrize("count", [1, 2, 5, 12])

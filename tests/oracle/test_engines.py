@@ -17,6 +17,7 @@ from chipmill.core.store import sha256_file
 from chipmill.core.tables import RANKING, read_table
 from chipmill.core.units import load_batches
 from chipmill.imagery import composite, engine_odc, engine_stackstac, engines, sources
+from chipmill.imagery.buffers import Buffers
 from chipmill.imagery.catalog import search_items
 from chipmill.imagery.hrefs import source_root
 from chipmill.imagery.orders import Orders
@@ -335,7 +336,7 @@ def test_a_virtual_raster_in_disguise_is_not_followed(tmp_path, name, when):
     with engines.open_engine(name, order, root) as source:
         disguise()
         with pytest.raises(AssetReadError, match=r"red\.tif"):
-            source.read(source.windows()[0])
+            source.read(source.windows()[0], Buffers())
 
 
 @pytest.mark.parametrize("name", FOREIGN)

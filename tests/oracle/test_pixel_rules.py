@@ -382,7 +382,8 @@ def test_an_acquisition_without_a_valid_pixel_has_no_share():
     )
     negatives = Negatives([seen, unseen], ["red"])
     valid = np.stack([np.ones((8, 8), bool), np.zeros((8, 8), bool)])
-    strip = Strip({"red": np.full((2, 8, 8), 900, np.uint16)}, valid, np.zeros((8, 8), np.int16))
+    none = np.zeros((8, 8), np.int16)
+    strip = Strip({"red": np.full((2, 8, 8), 900, np.uint16)}, valid, none, none)
     negatives.add(Window(0, 0, 8, 8), strip, {"red": conversion(1e-4, -0.1, 1e-4, "int16", -32768)})
     assert negatives.fractions() == {"a": {"red": 1.0}}
     assert negatives.doubtful() == {"a": 1.0}

@@ -3,6 +3,7 @@
 The directory that the field ``output`` names may itself be a link, and so may all above it; below it nothing may be.
 """
 
+from itertools import takewhile
 from pathlib import Path
 from typing import Final
 
@@ -27,7 +28,7 @@ def refuse_links(path: Path) -> None:
     A path that lies in no output is looked at alone.
     """
     top = output_of(path)
-    below = [] if top is None else [one for one in path.parents if one.is_relative_to(top) and one != top]
+    below = () if top is None else takewhile(lambda folder: folder != top, path.parents)
     for one in (path, *below):
         if one.is_symlink():
             raise StoreError(

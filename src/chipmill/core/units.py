@@ -5,6 +5,7 @@ no scheduler is asked. A unit that killed its worker twice is failed, not tried 
 """
 
 import dataclasses
+import itertools
 import math
 import os
 from collections.abc import Callable, Iterable, Sequence
@@ -14,6 +15,7 @@ from typing import Any, Final
 import pyarrow as pa
 
 from chipmill.core.errors import ChipmillError, DiskFullError, PoisonUnitError, TilesFailedError
+from chipmill.core.gdal_cache import bound_cache
 from chipmill.core.links import refuse_links
 from chipmill.core.paths import VersionDir, relative
 from chipmill.core.redact import redact
@@ -34,6 +36,8 @@ MAX_BATCHES: Final = 120
 MEMORY_ENV: Final = "CHIPMILL_MEMORY_LIMIT_BYTES"
 """What a worker may use, in bytes; it writes that into its own environment when it starts."""
 _DEATHS: Final = 2
+_MERGED: Final = 64
+"""Units whose tables are held at once."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -115,14 +119,15 @@ def work_batch(
     stands already. KeyboardInterrupt and the like pass; what a unit raises does not, but for DiskFullError: it is not
     the unit's fault, and the next ones would meet it too.
     """
+    bound_cache()  # every stage reads rasters
     done: list[str] = []
     made: list[str] = []
     failed: list[UnitFailure] = []
     for unit in batch.units:
-        if closed or is_done(attempt, batch.stage, unit, fingerprint(unit)):
+        if closed or is_done(attempt, batch.stage, unit, wanted := fingerprint(unit)):
             done.append(unit)
             continue
-        failure = _work_unit(attempt, run, batch.stage, unit, work, fingerprint(unit))
+        failure = _work_unit(attempt, run, batch.stage, unit, work, wanted)
         if failure is None:
             done.append(unit)
             made.append(unit)
@@ -245,9 +250,13 @@ def settle(attempt: Path, stages: Sequence[str], on_failed: str, redo: str) -> t
 def unit_table(attempt: Path, stage: str) -> pa.Table:
     """Return the rows of all done units of a stage, in the order of the units."""
     units = [unit for batch in load_batches(attempt, stage) for unit in batch.units]
-    paths = [path for unit in units if (path := VersionDir(attempt).unit(stage, unit)).exists()]
-    tables = [table for path in paths if (table := read_table(path)).num_columns]
-    return pa.concat_tables(tables) if tables else pa.table({})
+    merged: list[pa.Table] = []
+    for some in itertools.batched(units, _MERGED):
+        paths = [path for unit in some if (path := VersionDir(attempt).unit(stage, unit)).exists()]
+        tables = [table for path in paths if (table := read_table(path)).num_columns]
+        # a table of a few rows takes more memory for its schema and buffers than for the rows
+        merged += [pa.concat_tables(tables).combine_chunks()] if tables else []
+    return pa.concat_tables(merged) if merged else pa.table({})
 
 
 def unit_extra(attempt: Path, stage: str, unit: str) -> dict[str, Any]:

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from chipmill.imagery.kernels import compiled
+
 
 class RectangleCounter:
     """Counts how often each code 0..kinds-1 occurs in each rectangle.
@@ -27,21 +29,15 @@ class RectangleCounter:
         self._cols = np.unique(np.concatenate([left, right]))
         self._edges = [np.searchsorted(self._rows, edge) for edge in (top, bottom)]
         self._edges += [np.searchsorted(self._cols, edge) for edge in (left, right)]
-        self._kinds = kinds
         # one cell more than edges: bin 0 and the last one take what lies before and after all rectangles
-        self._shape = (len(self._rows) + 1, len(self._cols) + 1, kinds)
-        self._cells = np.zeros(self._shape, dtype=np.int64)
-        self._col_bin = np.searchsorted(self._cols, np.arange(width), side="right") * kinds
+        self._cells = np.zeros((len(self._rows) + 1, len(self._cols) + 1, kinds), dtype=np.int64)
+        self._col_bin = np.searchsorted(self._cols, np.arange(width), side="right")
 
     def add(self, row_off: int, codes: NDArray[np.uint8]) -> None:
         """Count a strip ``(y, x)`` of the raster's full width whose first row is ``row_off``."""
         rows = np.arange(row_off, row_off + codes.shape[0])
         row_bin = np.searchsorted(self._rows, rows, side="right")
-        first, last = int(row_bin[0]), int(row_bin[-1])
-        step = self._shape[1] * self._kinds
-        flat = (row_bin - first)[:, None] * step + self._col_bin[None, :] + codes
-        counted = np.bincount(flat.ravel(), minlength=(last - first + 1) * step)
-        self._cells[first : last + 1] += counted.reshape(-1, *self._shape[1:])
+        compiled(_count)(codes, row_bin, self._col_bin, self._cells)
 
     def counts(self) -> NDArray[np.int64]:
         """Return the counts ``(rectangle, kind)``, rectangles in the order given."""
@@ -51,3 +47,16 @@ class RectangleCounter:
             table[bottom, right] - table[top, right] - table[bottom, left] + table[top, left]
         )
         return inside
+
+
+# Compiled by numba, under the rules of :mod:`chipmill.imagery.kernels`.
+
+
+def _count(
+    codes: NDArray[np.uint8], row_bin: NDArray[np.int64], col_bin: NDArray[np.int64], cells: NDArray[np.int64]
+) -> None:
+    height, width = codes.shape
+    for y in range(height):
+        row, into = codes[y], cells[row_bin[y]]
+        for x in range(width):
+            into[col_bin[x], row[x]] += 1

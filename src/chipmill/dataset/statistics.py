@@ -8,12 +8,16 @@ import dataclasses
 import math
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import numpy as np
 import numpy.typing as npt
 
+from chipmill.imagery.kernels import compiled
 from chipmill.region.grid import Window
+
+_SMALL_BYTES: Final = 2
+"""Of a value whose square times any number of pixels of a strip fits 64 bits."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -64,12 +68,53 @@ def band_sums(
 
     A pixel of a band is valid where it is not that band's ``nodata``.
     """
-    sums = []
-    for band, empty in zip(image, nodata, strict=True):
-        values = band[mask]
-        values = values[values != empty].astype(np.int64)
-        sums.append(BandSums(len(values), int(values.sum()), int(np.dot(values, values))))
-    return tuple(sums)
+    if image.dtype.itemsize > _SMALL_BYTES:
+        return tuple(_wide_sums(band[mask], empty) for band, empty in zip(image, nodata, strict=True))
+    codes = np.array([_code(one, image.dtype) for one in nodata], np.int64)
+    sums: Any = compiled(_sums)
+    return tuple(BandSums(*map(int, row)) for row in sums(image, codes, mask))
+
+
+def _code(nodata: float, dtype: np.dtype[Any]) -> int:
+    """Return ``nodata`` as a number of the band, or one that no value has where it is none of the type."""
+    info = np.iinfo(dtype)
+    whole = float(nodata).is_integer() and info.min <= nodata <= info.max
+    return int(nodata) if whole else int(info.max) + 1
+
+
+def _wide_sums(values: npt.NDArray[Any], nodata: float) -> BandSums:
+    """Return the sums of wide integers: their squares are added up by halves, which no sum of 64 bits overflows."""
+    values = values[values != nodata].astype(np.int64)
+    high, low = values >> 16, values & 0xFFFF
+    parts = [int(np.dot(one, other)) for one, other in ((high, high), (high, low), (low, low))]
+    squares = (parts[0] << 32) + (parts[1] << 17) + parts[2]
+    return BandSums(len(values), (int(high.sum()) << 16) + int(low.sum()), squares)
+
+
+# Compiled by numba, under the rules of :mod:`chipmill.imagery.kernels`: 4 million values of 16 bits cannot overflow the
+# square's 64 bits, and a strip of a stack has fewer than 2 ** 31.
+
+
+def _sums(
+    image: npt.NDArray[Any], nodata: npt.NDArray[np.int64], mask: npt.NDArray[np.bool_]
+) -> npt.NDArray[np.int64]:
+    depth, height, width = image.shape
+    sums = np.zeros((depth, 3), np.int64)
+    for b in range(depth):
+        empty = nodata[b]
+        for y in range(height):
+            row, used = image[b, y], mask[y]
+            count, total, squares = np.int64(0), np.int64(0), np.int64(0)
+            for x in range(width):
+                good = np.int64(used[x]) & np.int64(np.int64(row[x]) != empty)
+                value = np.int64(row[x]) * good
+                count += good
+                total += value
+                squares += value * value
+            sums[b, 0] += count
+            sums[b, 1] += total
+            sums[b, 2] += squares
+    return sums
 
 
 def unclaimed(part: Window, own: Iterable[Window], before: Iterable[Window]) -> npt.NDArray[np.bool_]:

@@ -6,8 +6,9 @@ what it was made from, so that one that is already good is never made again, and
 
 import contextlib
 import dataclasses
+import functools
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Final
@@ -25,6 +26,7 @@ from chipmill.core.tables import RANKING, read_table
 from chipmill.core.tiff import IN_MEMORY_BYTES, new_tiff
 from chipmill.core.units import Batch, BatchResult, UnitResult, failures, work_batch
 from chipmill.imagery import kernels
+from chipmill.imagery.ahead import Ahead, read_ahead
 from chipmill.imagery.blocks import Counts
 from chipmill.imagery.canary import require_safe_gdal
 from chipmill.imagery.hrefs import source_root
@@ -33,8 +35,7 @@ from chipmill.imagery.items import RankingRef
 from chipmill.imagery.negatives import Negatives, refuse_doubtful
 from chipmill.imagery.orders import STAGE_VERSION, Order, Orders, composite_file
 from chipmill.imagery.reducers import reduce_bands
-from chipmill.imagery.strips import AHEAD, Strip, StripSource, open_blocks, read_ahead
-from chipmill.imagery.validity import count_valid
+from chipmill.imagery.strips import AHEAD, Strip, StripSource, open_blocks
 from chipmill.region.imagery import Imagery
 from chipmill.region.plan import Plan
 from chipmill.region.slots import Slot
@@ -65,9 +66,10 @@ def composite_tiles(plan: Plan, ranking: RankingRef, batch: Batch) -> BatchResul
         todo = orders(unit)
         for _, order, slot in todo:
             _check_empty(order, slot)
-        for path, order, _ in todo:
-            if not is_good(path, order.fingerprint):
-                write_composite(path, order)
+        missing = [(path, order) for path, order, _ in todo if not is_good(path, order.fingerprint)]
+        with contextlib.closing(strips_of([order for _, order in missing])) as strips:
+            for path, order in missing:
+                write_composite(path, order, strips)
         return UnitResult(products=tuple(path for path, _, _ in todo))
 
     def unit_fingerprint(unit: str) -> str:
@@ -86,8 +88,10 @@ def _check_empty(order: Order, slot: Slot) -> None:
         )
 
 
-def write_composite(path: Path, order: Order) -> None:
+def write_composite(path: Path, order: Order, strips: Iterator[Ahead] | None = None) -> None:
     """Compose and commit one composite: data bands int (out.dtype), then the counts; tiled, ZSTD 1, predictor 2.
+
+    ``strips`` are those of :func:`strips_of` and stand at the order's first one; None opens the order's files.
 
     Raises AssetReadError, TransientReadError, AssetMismatchError, DiskFullError.
     """
@@ -103,16 +107,16 @@ def write_composite(path: Path, order: Order) -> None:
             image = np.asarray(np.memmap(scratch, dtype, "w+", shape=(depth, grid.height, grid.width)))
         else:
             image = np.empty((depth, grid.height, grid.width), dtype)
-        extra = _compose_checked(order, image)
+        extra = _compose_checked(order, image, strips)
         with commit_file(path, order.fingerprint, extra=extra) as temp:
             _write_tiff(temp, image, order)
 
 
-def _compose_checked(order: Order, image: NDArray[Any]) -> dict[str, Any]:
+def _compose_checked(order: Order, image: NDArray[Any], strips: Iterator[Ahead] | None) -> dict[str, Any]:
     """Compose, without the acquisitions whose offset is doubted where they are to be left out; return what is noted."""
     imagery = order.imagery
     negatives = Negatives(order.acquisitions, tuple(imagery.bands))
-    saturated = compose(order, image, negatives=negatives)
+    saturated = compose(order, image, negatives=negatives, strips=strips)
     doubtful = negatives.doubtful()
     if imagery.offset_check == "stop":
         refuse_doubtful(imagery.name, doubtful)
@@ -137,24 +141,40 @@ def _check_nodata(imagery: Imagery) -> None:
         )
 
 
+def strips_of(orders: Sequence[Order], counts: Counts | None = None) -> Generator[Ahead]:
+    """Yield the strips of several orders one after the other, read ahead across them; close it when done.
+
+    ``counts`` is told how many source blocks were read. Raises as :func:`write_composite` does.
+    """
+    ahead = min((AHEAD if order.imagery.engine == "blocks" else 1 for order in orders), default=1)
+    return read_ahead([functools.partial(_open, order, counts) for order in orders], ahead)
+
+
 def compose(
-    order: Order, image: NDArray[Any], counts: Counts | None = None, negatives: Negatives | None = None
+    order: Order,
+    image: NDArray[Any],
+    counts: Counts | None = None,
+    negatives: Negatives | None = None,
+    strips: Iterator[Ahead] | None = None,
 ) -> dict[str, int]:
     """Fill ``image`` (band, y, x) in the order of ``order.names``; return how many pixels of each band saturated.
 
-    ``counts`` is told how many source blocks were read, ``negatives`` how many pixels are negative after the offset.
-    Raises as :func:`write_composite` does.
+    ``counts`` is told how many source blocks were read, ``negatives`` how many pixels are negative after the offset;
+    ``strips`` are those of :func:`strips_of`, at this order's first one. Raises as :func:`write_composite` does.
     """
+    if strips is None:
+        with contextlib.closing(strips_of([order], counts)) as own:
+            return compose(order, image, negatives=negatives, strips=own)
     saturated = dict.fromkeys(order.names[:-2], 0)
-    ahead = AHEAD if order.imagery.engine == "blocks" else 1
-    with _open(order, counts) as source, contextlib.closing(read_ahead(source, ahead)) as strips:
-        for window, strip in strips:
-            rows, columns = slice(window.row_off, window.row_end), slice(window.col_off, window.col_end)
-            rules = {band: source.rule(band) for band in order.imagery.bands}
-            if negatives is not None:
-                negatives.add(window, strip, rules)
-            for name, count in _reduce(order, rules, strip, image[:, rows, columns]).items():
-                saturated[name] += count
+    for source, window, strip, last in strips:
+        rows, columns = slice(window.row_off, window.row_end), slice(window.col_off, window.col_end)
+        rules = {band: source.rule(band) for band in order.imagery.bands}
+        if negatives is not None:
+            negatives.add(window, strip, rules)
+        for name, count in _reduce(order, rules, strip, image[:, rows, columns]).items():
+            saturated[name] += count
+        if last:
+            break
     return saturated
 
 
@@ -179,8 +199,9 @@ def _reduce(
         out = imagery.out
         rule = kernels.conversion(out.scale, 0.0, out.scale, out.dtype, out.nodata)
         image[place], counts[name] = index_band(name, bands, out.scale, rule, decibels=imagery.unit == "db")
-    count_valid(strip.valid, image[-2])
-    image[-1] = np.minimum(strip.observed, np.iinfo(image.dtype).max)
+    most = np.iinfo(image.dtype).max
+    for place, found in ((-2, strip.counted), (-1, strip.observed)):
+        np.minimum(found, most, out=image[place], casting="unsafe")
     return counts
 
 

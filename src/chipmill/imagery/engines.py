@@ -17,6 +17,7 @@ from rasterio.enums import MaskFlags
 
 from chipmill.core.errors import AssetMismatchError
 from chipmill.core.redact import redact
+from chipmill.imagery.buffers import Buffers
 from chipmill.imagery.hrefs import resolve_href
 from chipmill.imagery.items import MASK, Acquisition, Asset, Item
 from chipmill.imagery.kernels import Conversion
@@ -122,8 +123,8 @@ class EngineStrips:
         """Return how a reduced value of a band becomes a composite's integer."""
         return self._scaling.rule(band)
 
-    def read(self, window: Window) -> Strip:
-        """Return a window; raises AssetReadError and TransientReadError."""
+    def read(self, window: Window, _room: Buffers) -> Strip:
+        """Return a window, in arrays of its own; raises AssetReadError and TransientReadError."""
         corner = self._grid.transform @ Affine.translation(window.col_off, window.row_off)
         grid = Grid(self._grid.crs, corner, window.width, window.height)
         shape = (len(self._acquisitions), *window.shape)
@@ -142,7 +143,8 @@ class EngineStrips:
                     np.copyto(values[band][time], part, where=take, casting="same_kind")
                 valid[time] |= good
                 seen[time] |= good | cloud
-        return Strip(values, valid, np.count_nonzero(seen, axis=0).astype(np.int16))
+        counted, observed = (np.count_nonzero(one, axis=0).astype(np.int16) for one in (valid, seen))
+        return Strip(values, valid, counted, observed)
 
     def _load(self, files: Sequence[File], grid: Grid) -> NDArray[np.floating[Any]]:
         return self._engine(files, grid, self._imagery.resampling)

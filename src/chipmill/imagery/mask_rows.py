@@ -8,14 +8,14 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from chipmill.imagery.masks import classify
+from chipmill.imagery.masks import classify_bits
 from chipmill.imagery.reading import BandReader, Frame
 from chipmill.region.grid import Window
 from chipmill.region.imagery import Mask
 
 _ROWS: Final = 256
 """Rows of blocks lower than this are read several at once."""
-_CLEAR, _DROPPED = np.uint8(1), np.uint8(2)
+_CLEAR = np.uint8(1)
 
 
 class MaskRows:
@@ -61,8 +61,7 @@ class MaskRows:
             top = max(around.row_off, number * height)
             bottom = min(around.row_end, (number + 1) * height)
             values, valid = reader.read_own(Window(around.col_off, top, around.width, bottom - top))
-            clear, dropped = classify(values, valid, self._mask)
-            self._kept[number] = clear * _CLEAR + dropped * _DROPPED
+            self._kept[number] = classify_bits(values, valid, self._mask)
         return self._kept[number]
 
     def _forget(self, first: int) -> None:

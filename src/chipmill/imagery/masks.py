@@ -14,10 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chipmill.core.errors import AssetMismatchError
+from chipmill.imagery.kernels import compiled
 from chipmill.region.imagery import CloudProbability, Mask
 from chipmill.region.qa import Compare, Comparison, Joined, Node, Not, parse_qa
 
 CLEAR, DROPPED, UNOBSERVED = 0, 1, 2
+_BITS: Final = np.array([1, 2, 0], np.uint8)
+"""By CLEAR, DROPPED and UNOBSERVED."""
 _COMPARE: Final[dict[Comparison, Callable[[NDArray[Any], int], NDArray[np.bool_]]]] = {
     "=": np.equal, "!=": np.not_equal, "<": np.less, "<=": np.less_equal, ">": np.greater, ">=": np.greater_equal,
 }  # fmt: skip
@@ -34,11 +37,18 @@ def classify(
     Raises:
         AssetMismatchError: quality bits are asked of a file that has fewer, or that holds no integers.
     """
-    if values.dtype.kind in "iu" and values.dtype.itemsize <= 2:
-        said = look_up_table(mask, values.dtype.str)[values.view(f"u{values.dtype.itemsize}")]
-    else:
-        said = _say(values, mask)
-    return valid & (said == CLEAR), valid & (said == DROPPED)
+    bits = classify_bits(values, valid, mask)
+    return (bits & np.uint8(1)).view(np.bool_), (bits >> np.uint8(1)).view(np.bool_)
+
+
+def classify_bits(values: NDArray[Any], valid: NDArray[np.bool_], mask: Mask) -> NDArray[np.uint8]:
+    """Return what :func:`classify` does as one array (y, x): 1 is clear, 2 dropped, 0 neither; raises as it does."""
+    if values.dtype.kind not in "iu" or values.dtype.itemsize > 2:
+        return _BITS[_say(values, mask)] * valid
+    bits = np.empty(values.shape, np.uint8)
+    table = _BITS[look_up_table(mask, values.dtype.str)]
+    compiled(_look_up)(values.view(f"u{values.dtype.itemsize}"), valid, table, bits)
+    return bits
 
 
 @functools.lru_cache(maxsize=64)
@@ -130,3 +140,15 @@ def dilate(pixels: NDArray[np.bool_], radius_px: int) -> NDArray[np.bool_]:
         grown[: height - dy] |= wide[dy:]
         grown[dy:] |= wide[: height - dy]
     return grown
+
+
+# Compiled by numba, under the rules of :mod:`.kernels`.
+
+
+def _look_up(
+    values: NDArray[Any], valid: NDArray[np.bool_], table: NDArray[np.uint8], bits: NDArray[np.uint8]
+) -> None:
+    height, width = values.shape
+    for y in range(height):
+        for x in range(width):
+            bits[y, x] = table[values[y, x]] * np.uint8(valid[y, x])

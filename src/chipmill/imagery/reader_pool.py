@@ -62,6 +62,8 @@ class ReaderPool:
 
     def _surplus(self) -> list[_Entry]:
         """Take out the newest that nobody uses, as many as are over the limit."""
-        over = max(0, len(self._entries) - self._limit)
+        over = len(self._entries) - self._limit
+        if over <= 0:
+            return []
         idle = [key for key, entry in reversed(self._entries.items()) if not entry.users][:over]
         return [self._entries.pop(key) for key in idle]

@@ -26,7 +26,7 @@ from chipmill.imagery.hrefs import is_url
 from chipmill.imagery.items import Asset
 from chipmill.imagery.scaling import own_of
 from chipmill.imagery.sources import check_metadata, open_asset, reading
-from chipmill.imagery.validity import drop_nodata
+from chipmill.imagery.validity import code_of, drop_nodata
 from chipmill.region.grid import Window
 
 _SAME_PX: Final = 1e-3
@@ -90,10 +90,15 @@ class BandReader:
         self._masked = self._nodata is None and MaskFlags.all_valid not in dataset.mask_flag_enums[place]
         self.own = own_of(dataset, asset.band)
         """What the file says of its values."""
+        self.code = code_of(self._nodata, self.own.dtype)
+        """The integer that means that there is no data; None where no value does, and for floats."""
         placed = _placed(dataset, grid, resampling)
         self._warp = None if placed else _warped(dataset, grid, resampling, self._nodata)
         self._placed = placed or Placed(0, 0, 1)
         self._source: DatasetReader | WarpedVRT = self._warp or dataset
+        alpha = self._warp is not None and self._nodata is None
+        self.told_by_value = self.own.dtype.kind in "iu" and not self._masked and not alpha
+        """Whether a pixel of the file is without data only where its value is :attr:`code`."""
         height, width = self._source.block_shapes[place]
         factor = self._placed.factor
         extent = Window(
@@ -143,7 +148,7 @@ class BandReader:
         region: Window,
         window: Window,
         out: NDArray[Any],
-        valid: NDArray[np.bool_],
+        valid: NDArray[np.bool_] | None,
         guard: threading.Lock,
     ) -> None:
         """Fill a region of a window of the grid, and clear ``valid`` where it has no data; raises as :meth:`read` does.
@@ -152,7 +157,7 @@ class BandReader:
             region: lies in the window and in the file.
             window: where ``out`` and ``valid`` lie on the grid.
             out: (y, x) of the window, of the file's type or a wider one.
-            valid: bool (y, x) of the window.
+            valid: bool (y, x) of the window; None leaves it to the caller, where it is :attr:`told_by_value`.
             guard: held while ``valid`` changes, for other bands do the same.
         """
         factor = self._placed.factor
@@ -166,9 +171,10 @@ class BandReader:
             values, good = self.read_own(frame.own)
             place = _place(corner, part.shape)
             frame.spread(values, out[place])
-            good = frame.spread(good)
-            with guard:
-                valid[place] &= good
+            if valid is not None:
+                good = frame.spread(good)
+                with guard:
+                    valid[place] &= good
 
     def _columns(self, region: Window) -> Iterator[Window]:
         """Cut a region of a local file by columns of blocks.
@@ -187,7 +193,7 @@ class BandReader:
         self,
         own: Window,
         out: NDArray[Any],
-        valid: NDArray[np.bool_],
+        valid: NDArray[np.bool_] | None,
         corner: tuple[int, int],
         guard: threading.Lock,
     ) -> None:
@@ -197,6 +203,8 @@ class BandReader:
         good: NDArray[np.bool_] | None = None
         with reading(self._location):
             self._source.read(self._band, window=window, out=out[place])
+            if valid is None:
+                return
             if self._nodata is None and self._warp is not None:
                 # Without a nodata value the view has an alpha band, which also tells where the source ends.
                 good = np.asarray(self._warp.read(self._warp.count, window=window) != 0)

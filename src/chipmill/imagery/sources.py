@@ -21,6 +21,7 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.io import DatasetReader
 
 from chipmill.core.errors import AssetMismatchError, AssetReadError, TransientReadError
+from chipmill.core.gdal_cache import bound_cache
 from chipmill.core.redact import redact
 from chipmill.imagery.auth import header, reach_for, with_query
 from chipmill.imagery.gate import gate, proxied
@@ -43,8 +44,6 @@ GDAL_OPTIONS: dict[str, Any] = {
     "GDAL_HTTP_RETRY_DELAY": "0.5",
     "GDAL_HTTP_MERGE_CONSECUTIVE_RANGES": "YES",
     "GDAL_INGESTED_BYTES_AT_OPEN": "32768",  # one request gets the whole header of a COG
-    # Bytes here, unlike in the environment. Each block is read once: more would only fill memory.
-    "GDAL_CACHEMAX": 64 << 20,
 }
 """The settings of every open; a test may shorten the waits.
 
@@ -73,6 +72,7 @@ def open_asset(
     driver = _driver(location, drivers)
     name, options = _request(location)
     level = {} if overview is None else {"overview_level": overview}
+    bound_cache()
     # A file handle takes the settings along when it is opened, so they need not hold while it is read.
     with reading(location), rasterio.Env(**options):
         dataset = rasterio.open(name, driver=driver, sharing=False, **level)

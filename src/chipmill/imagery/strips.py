@@ -8,19 +8,17 @@ and fit a budget, so that a tile of any size and any number of dates is composit
 import contextlib
 import dataclasses
 import threading
-from collections import deque
-from collections.abc import Generator, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
-from itertools import accumulate, zip_longest
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Executor
+from itertools import accumulate
 from typing import Any, Final, Protocol
 
 import numpy as np
-import rasterio
 from numpy.typing import NDArray
 
 from chipmill.imagery import kernels
 from chipmill.imagery.blocks import Counts, Layout, Needed, cut_windows, drop_outside, needed, threads
-from chipmill.imagery.buffers import Buffers, lent_buffers
+from chipmill.imagery.buffers import Buffers
 from chipmill.imagery.hrefs import resolve_href
 from chipmill.imagery.items import MASK, Asset, Item
 from chipmill.imagery.mask_rows import MaskRows
@@ -29,7 +27,7 @@ from chipmill.imagery.orders import Order
 from chipmill.imagery.reader_pool import ReaderPool
 from chipmill.imagery.reading import Grid
 from chipmill.imagery.scaling import Own, Scaling
-from chipmill.imagery.validity import count_valid
+from chipmill.imagery.validity import settle
 from chipmill.imagery.workers import readers, results
 from chipmill.region.grid import Window
 
@@ -45,15 +43,14 @@ _HELD: Final = AHEAD + 1
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Strip:
-    """A window of a tile at all times; ``values`` and ``valid`` have the time first, in the order of the acquisitions.
-
-    Its arrays are used again once the caller has asked for the next one.
-    """
+    """A window of a tile at all times; ``values`` and ``valid`` have the time first, in the order of the acquisitions."""
 
     values: Mapping[str, NDArray[Any]]
     """Our band name -> (time, y, x) DN, or composite units in float64 where DN of the band mean different things."""
     valid: NDArray[np.bool_]
     """(time, y, x) True where all bands are valid and the mask is clear."""
+    counted: NDArray[np.int16]
+    """(y, x) number of acquisitions that are valid."""
     observed: NDArray[np.int16]
     """(y, x) number of acquisitions that saw the pixel, cloud or not."""
 
@@ -67,8 +64,8 @@ class StripSource(Protocol):
     def rule(self, band: str) -> kernels.Conversion:
         """Return how a reduced value of a band becomes a composite's integer."""
 
-    def read(self, window: Window) -> Strip:
-        """Return a window of :meth:`windows`; raises AssetReadError and TransientReadError."""
+    def read(self, window: Window, room: Buffers) -> Strip:
+        """Return a window of :meth:`windows`, in arrays of ``room``; raises AssetReadError and TransientReadError."""
 
 
 def row_windows(grid: Grid, rows: int) -> tuple[Window, ...]:
@@ -76,18 +73,6 @@ def row_windows(grid: Grid, rows: int) -> tuple[Window, ...]:
     return tuple(
         Window(0, row, grid.width, min(rows, grid.height - row)) for row in range(0, grid.height, rows)
     )
-
-
-def read_ahead(source: StripSource, ahead: int) -> Generator[tuple[Window, Strip]]:
-    """Yield all windows of a source in order; the next ``ahead`` are read at once while the caller works on one."""
-    windows = source.windows()
-    with ThreadPoolExecutor(ahead, "chipmill-ahead", rasterio.Env().__enter__) as reader:
-        coming = deque(reader.submit(source.read, window) for window in windows[:ahead])
-        for window, later in zip_longest(windows, windows[ahead:]):
-            strip = coming.popleft().result()
-            if later is not None:
-                coming.append(reader.submit(source.read, later))
-            yield window, strip
 
 
 @contextlib.contextmanager
@@ -98,8 +83,8 @@ def open_blocks(order: Order, root: str, counts: Counts | None = None) -> Iterat
         AssetReadError, TransientReadError: a file cannot be opened.
         AssetMismatchError: its georeference contradicts its item.
     """
-    with ReaderPool() as pool, lent_buffers(_HELD) as buffers:
-        yield BlockStrips(order, root, pool, readers(threads()), counts or Counts(), buffers)
+    with ReaderPool() as pool:
+        yield BlockStrips(order, root, pool, readers(threads()), counts or Counts())
 
 
 @dataclasses.dataclass(slots=True)
@@ -126,7 +111,6 @@ class BlockStrips:
         pool: ReaderPool,
         workers: Executor,
         counts: Counts,
-        buffers: list[Buffers],
     ) -> None:
         """Open the files of all bands; made by :func:`open_blocks`."""
         self._order, self._pool, self._workers, self._counts = order, pool, workers, counts
@@ -139,10 +123,14 @@ class BlockStrips:
         assets = list({item.assets[band]: None for item in items for band in order.imagery.bands})
         looks = [workers.submit(self._look, asset) for asset in assets]
         looked = dict(zip(assets, results(looks), strict=True))
-        self._layouts = {asset: layout for asset, (_, layout) in looked.items()}
+        self._layouts = {asset: layout for asset, (_, layout, _) in looked.items()}
         self._scaling = Scaling(
-            order.acquisitions, order.imagery, {one: own for one, (own, _) in looked.items()}
+            order.acquisitions, order.imagery, {one: own for one, (own, _, _) in looked.items()}
         )
+        kinds = set(self._scaling.dtypes.values())
+        self._alike = next(iter(kinds)) if len(kinds) == 1 else None
+        """The type of all bands, None where they differ: then they do not lie in one array."""
+        self._late = self._left_for_later({asset: code for asset, (_, _, code) in looked.items()})
         masks = [item.assets[MASK] for item in items if MASK in item.assets]
         mask, room = order.imagery.mask, BUDGET_BYTES // _MASKS_SHARE // max(1, len(masks))
         self._rows = {asset: MaskRows(mask, room) for asset in masks} if mask else {}
@@ -150,11 +138,31 @@ class BlockStrips:
         """Window -> its number in :meth:`windows`."""
         self._lowest: list[int] = []
         """For each, the first row that it, one after it or one that is read at the same time may want."""
-        self._buffers = buffers
 
-    def _look(self, asset: Asset) -> tuple[Own, Layout]:
+    def _look(self, asset: Asset) -> tuple[Own, Layout, tuple[bool, int | None]]:
         with self._use(asset) as reader:
-            return reader.own, reader.layout
+            return reader.own, reader.layout, (reader.told_by_value, reader.code)
+
+    def _left_for_later(
+        self, told: Mapping[Asset, tuple[bool, int | None]]
+    ) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
+        """Return (band, time) which values are looked at for nodata once all are read, and that nodata value.
+
+        That is cheaper than file by file, and possible where an acquisition is one item: else the next one must know
+        where it is wanted. A band without a nodata value is not looked at, but counts as left for later all the same.
+        """
+        shape = (len(self._imagery.bands), len(self._order.acquisitions))
+        tested, codes = np.zeros(shape, np.bool_), np.zeros(shape, np.int64)
+        self._later: set[tuple[int, str]] = set()
+        if self._alike is None or self._scaling.mixed:
+            return tested, codes
+        for time, one in enumerate(self._order.acquisitions):
+            for place, band in enumerate(self._imagery.bands if len(one.items) == 1 else ()):
+                by_value, code = told[one.items[0].assets[band]]
+                if by_value:
+                    self._later.add((time, band))
+                    tested[place, time], codes[place, time] = code is not None, code or 0
+        return tested, codes
 
     def _use(self, asset: Asset) -> Any:
         return self._pool.use(asset, self._locations[asset], self._grid, self._imagery.resampling)
@@ -177,15 +185,18 @@ class BlockStrips:
         """Return how a reduced value of a band becomes a composite's integer."""
         return self._scaling.rule(band)
 
-    def read(self, window: Window) -> Strip:
+    def read(self, window: Window, room: Buffers) -> Strip:
         """Return a window; raises AssetReadError and TransientReadError."""
         acquisitions = self._order.acquisitions
-        # The windows that are read or reduced at the same time follow each other, so no two of them share arrays.
-        buffers = self._buffers[self._places[window] % _HELD]
         shape = (len(acquisitions), *window.shape)
-        values = {band: buffers.array(band, shape, dtype) for band, dtype in self._scaling.dtypes.items()}
-        valid = buffers.array(" valid", shape, np.dtype(np.bool_))
-        seen = buffers.array(" seen", shape, np.dtype(np.bool_))
+        cube = None
+        if self._alike is None:
+            values = {band: room.array(band, shape, dtype) for band, dtype in self._scaling.dtypes.items()}
+        else:
+            cube = room.array(" values", (len(self._scaling.dtypes), *shape), self._alike)
+            values = dict(zip(self._scaling.dtypes, cube, strict=True))
+        valid = room.array(" valid", shape, np.dtype(np.bool_))
+        seen = room.array(" seen", shape, np.dtype(np.bool_))
         passes = self._masks(window, valid, seen)
         for turn in sorted({one.turn for one in passes}):
             now = [one for one in passes if one.turn == turn]
@@ -194,10 +205,10 @@ class BlockStrips:
             self._read_bands(now, window, values)
             for one in now if turn else ():
                 valid[one.time] |= one.wanted
-        seen |= valid
-        observed = buffers.array(" observed", window.shape, np.dtype(np.int16))
-        count_valid(seen, observed)
-        return Strip(values, valid, observed)
+        tested, codes = self._late
+        nothing = np.empty((0, *shape), np.uint8)
+        counted, observed = settle(nothing if cube is None else cube, codes, tested, valid, seen)
+        return Strip(values, valid, counted, observed)
 
     def _masks(self, window: Window, valid: NDArray[np.bool_], seen: NDArray[np.bool_]) -> list["_Pass"]:
         """Read the masks of all items: fill ``seen`` with what is dropped, and return where bands are wanted."""
@@ -275,8 +286,9 @@ class BlockStrips:
         direct = not one.turn and band not in self._scaling.mixed
         with self._use(asset) as reader:
             part = target if direct else np.zeros(window.shape, reader.own.dtype)
+            valid = None if (one.time, band) in self._later else one.wanted
             for region in plan.regions:
-                reader.read_into(region, window, part, one.wanted, one.guard)
+                reader.read_into(region, window, part, valid, one.guard)
         return None if direct else self._scaling.scaled(band, asset, part)
 
 

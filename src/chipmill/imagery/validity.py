@@ -5,16 +5,37 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from chipmill.imagery.buffers import scratch
 from chipmill.imagery.kernels import compiled
 
 
-def count_valid(valid: NDArray[np.bool_], out: NDArray[Any]) -> None:
-    """Fill ``out`` (y, x) with the number of True over time, at most the highest value of its type."""
-    whole = scratch().array("counted", out.shape, out.dtype)  # vectors need it contiguous
-    whole[:] = 0
-    compiled(_count)(valid, whole, np.iinfo(out.dtype).max)
-    out[:] = whole
+def settle(
+    values: NDArray[Any],
+    codes: NDArray[np.int64],
+    tested: NDArray[np.bool_],
+    valid: NDArray[np.bool_],
+    seen: NDArray[np.bool_],
+) -> tuple[NDArray[np.int16], NDArray[np.int16]]:
+    """Clear ``valid`` where a band has no data, and count over time; each pixel is looked at once.
+
+    Args:
+        values: (band, time, y, x) DN.
+        codes: (band, time) the DN that means no data.
+        tested: (band, time) True where that is still to be looked at.
+        valid: (time, y, x) True where the mask is clear.
+        seen: (time, y, x) True where the mask says that something was seen and is dropped.
+
+    Returns:
+        How many acquisitions are valid, and how many are valid or seen: (y, x) each.
+    """
+    counts = np.zeros((2, *valid.shape[1:]), np.int16)
+    compiled(_settle)(values, codes, tested, valid, seen, counts)
+    return counts[0], counts[1]
+
+
+def code_of(nodata: float | None, kind: np.dtype[Any]) -> int | None:
+    """Return ``nodata`` as an integer of a type, None where no value of the type is it."""
+    whole = kind.kind in "iu" and nodata is not None and float(nodata).is_integer()
+    return int(nodata) if whole and nodata is not None and nodata in _range(kind) else None
 
 
 def drop_nodata(
@@ -33,8 +54,8 @@ def drop_nodata(
     kind = values.dtype
     if kind.kind == "f":
         compiled(_drop)(values, np.nan if nodata is None else nodata, valid, *corner, *shape)
-    elif nodata is not None and float(nodata).is_integer() and nodata in _range(kind):
-        compiled(_drop)(values, kind.type(nodata), valid, *corner, *shape)
+    elif (code := code_of(nodata, kind)) is not None:
+        compiled(_drop)(values, kind.type(code), valid, *corner, *shape)
 
 
 def _range(kind: np.dtype[Any]) -> range:
@@ -60,15 +81,24 @@ def _drop(
             good[x] &= np.isfinite(row[x]) & (row[x] != nodata)  # of integers the compiler leaves the second
 
 
-def _count(valid: NDArray[np.bool_], out: NDArray[Any], top: int) -> None:
-    count, height, width = valid.shape
+def _settle(
+    values: NDArray[Any],
+    codes: NDArray[np.int64],
+    tested: NDArray[np.bool_],
+    valid: NDArray[np.bool_],
+    seen: NDArray[np.bool_],
+    counts: NDArray[np.int16],
+) -> None:
+    depth, count, height, width = values.shape
     for y in range(height):
-        row = out[y]
-        for t in range(min(count, top)):
-            seen = valid[t, y]
+        usable, observed = counts[0, y], counts[1, y]
+        for t in range(count):
+            good, other = valid[t, y], seen[t, y]
+            for b in range(depth):
+                if tested[b, t]:
+                    row, code = values[b, t, y], values.dtype.type(codes[b, t])
+                    for x in range(width):
+                        good[x] &= row[x] != code
             for x in range(width):
-                row[x] += seen[x]
-        for t in range(top, count):
-            seen = valid[t, y]
-            for x in range(width):
-                row[x] = min(row[x] + seen[x], top)
+                usable[x] += good[x]
+                observed[x] += good[x] | other[x]
