@@ -11,7 +11,20 @@ from pathlib import Path
 from benchmarks.figure import Figure
 from benchmarks.record import record
 
-_BENCHMARKS = ("baseline", "composite", "kernel", "ranking", "scaling", "search")
+_BENCHMARKS = (
+    "baseline",
+    "chips",
+    "composite",
+    "end_to_end",
+    "kernel",
+    "ranking",
+    "reading",
+    "records",
+    "scale",
+    "scaling",
+    "search",
+    "selection",
+)
 """Modules of this folder; each is imported when it is asked for: some of what they need takes seconds to load."""
 
 

@@ -113,15 +113,15 @@ def _write_scene(
     side = window.width
     place = _LATTICE.transform(window)
     for number, band in enumerate(bands):
-        ground = _waves(side, 90.0 + 11 * number) * 900 + 1500 + 400 * number
+        ground = waves(side, 90.0 + 11 * number) * 900 + 1500 + 400 * number
         noise = rng.integers(0, 64, (side, side), np.uint16)
         _save(folder / f"{band}.tif", ground.astype(np.uint16) + noise, place, nodata=0)
-    clouds = _waves(side // 2, 210.0 + 17 * seed, shift=seed) > 0.7
+    clouds = waves(side // 2, 210.0 + 17 * seed, shift=seed) > 0.7
     mask = np.where(clouds, _CLOUD, _CLEAR).astype(np.uint8)
     _save(folder / "scl.tif", mask, place @ Affine.scale(2), nodata=0, overviews=overviews)
 
 
-def _waves(side: int, length_px: float, shift: float = 0.0) -> NDArray[np.float32]:
+def waves(side: int, length_px: float, shift: float = 0.0) -> NDArray[np.float32]:
     """Return (y, x) values from -1 to 1 that compress as a landscape does."""
     steps = np.arange(side, dtype=np.float32) / length_px
     return np.asarray(np.sin(steps + shift)[:, None] * np.cos(1.7 * steps)[None, :], np.float32)

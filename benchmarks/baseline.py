@@ -22,11 +22,12 @@ from benchmarks.figure import Figure
 from chipmill.core.errors import VersionNotFoundError
 from chipmill.core.paths import OutputDir
 from chipmill.core.store import read_json
-from chipmill.dataset.reader import find_version, open_dataset
+from chipmill.dataset.opening import find_version
+from chipmill.dataset.reader import open_dataset
+from chipmill.dataset.union import dataset_schema
 from chipmill.learning.evaluation import held_blocks
 from chipmill.learning.files import ModelDir
 from chipmill.learning.metrics import IGNORE, confusion_matrix, score
-from chipmill.learning.schema import dataset_schema
 from chipmill.learning.stacks import open_stack
 from chipmill.region.config import Region
 from chipmill.region.jobs import TrainConfig

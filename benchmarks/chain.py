@@ -5,15 +5,19 @@ Benchmarks measure the library, so no server and no cluster is started. The flow
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+
+import rasterio
 
 from chipmill.core.store import lock
-from chipmill.core.units import BatchResult, load_batches
+from chipmill.core.units import Batch, BatchResult, load_batches
 from chipmill.dataset import labels, manifest, selection, shards, splits, stack, windows
 from chipmill.dataset.manifest import DatasetRef
 from chipmill.dataset.selection import ChipsRef
 from chipmill.dataset.stack import StackRef
 from chipmill.imagery import catalog, composite, planning, ranking
+from chipmill.imagery.items import ItemsRef, RankingRef
 from chipmill.learning import bundle, evaluation, training
 from chipmill.learning.bundle import ModelRef
 from chipmill.region.config import Region
@@ -23,34 +27,63 @@ from chipmill.region.plan import Plan, cell_dir
 _RUN = "benchmark"
 
 
-def build(region: Region) -> DatasetRef:
-    """Build and commit the dataset of a region; without labels it has stacks to map and no chips."""
+def build(region: Region, threads: int = 1) -> DatasetRef:
+    """Build and commit the dataset of a region; without labels it has stacks to map and no chips.
+
+    ``threads`` units of a stage are worked on at once, as a cluster's workers would: while one waits for the disk to
+    sync its files, the other works.
+    """
     with lock(cell_dir(region).lock, _RUN):
         plan = planning.tile_aoi(region)
-        items = catalog.search_items(plan)
-        _stage(plan, "rank_items", lambda batch: ranking.rank_items(plan, items, batch))
-        ranked = ranking.close_ranking(plan, items)
-        _stage(plan, "composite_tiles", lambda batch: composite.composite_tiles(plan, ranked, batch))
-        _stage(plan, "grid_layers", lambda batch: labels.grid_layers(plan, batch))
-        stacks = stack.build_stacks(plan, ranked)
-        chips = _cut(plan, stacks) if region.labels is not None else None
+        items, ranked, stacks = _stacked(plan, threads)
+        chips = _cut(plan, stacks, threads) if region.labels is not None else None
         manifest.seal_dataset(plan, items, ranked, stacks, chips)
         return manifest.publish_dataset(plan)
 
 
-def _cut(plan: Plan, stacks: StackRef) -> ChipsRef:
-    _stage(plan, "index_windows", lambda batch: windows.index_windows(plan, stacks, batch))
+def stacked(region: Region) -> tuple[Plan, StackRef]:
+    """Run the stages up to the stacks, for those who measure what comes after."""
+    plan = planning.tile_aoi(region)
+    return plan, _stacked(plan, 1)[2]
+
+
+def _stacked(plan: Plan, threads: int) -> tuple[ItemsRef, RankingRef, StackRef]:
+    items = catalog.search_items(plan)
+    _stage(plan, "rank_items", lambda batch: ranking.rank_items(plan, items, batch), threads)
+    ranked = ranking.close_ranking(plan, items)
+    _stage(plan, "composite_tiles", lambda batch: composite.composite_tiles(plan, ranked, batch), threads)
+    _stage(plan, "grid_layers", lambda batch: labels.grid_layers(plan, batch), threads)
+    return items, ranked, stack.build_stacks(plan, ranked)
+
+
+def standing(region: Region) -> DatasetRef | None:
+    """Return the version in force where a run would find nothing to do: what running again costs."""
+    places, tiles = planning.place_tiles(region)
+    return manifest.current_dataset(region, catalog.find_items(places, tiles), tiles)
+
+
+def _cut(plan: Plan, stacks: StackRef, threads: int) -> ChipsRef:
+    _stage(plan, "index_windows", lambda batch: windows.index_windows(plan, stacks, batch), threads)
     found = windows.close_windows(plan, stacks)
     chips = selection.select_chips(plan, splits.assign_splits(plan, found))
-    _stage(plan, "write_shards", lambda batch: shards.write_shards(plan, chips, batch))
+    _stage(plan, "write_shards", lambda batch: shards.write_shards(plan, chips, batch), threads)
     return chips
 
 
-def _stage(plan: Plan, stage: str, work: Callable[..., BatchResult]) -> None:
-    for batch in load_batches(plan.attempt, stage):
-        failed = work(batch).failed
-        if failed:
-            raise RuntimeError(f"{failed[0].unit} failed in {stage}: {failed[0].reason}")
+def _stage(plan: Plan, stage: str, work: Callable[..., BatchResult], threads: int) -> None:
+    batches = load_batches(plan.attempt, stage)
+    if threads == 1:
+        results: Iterable[BatchResult] = map(work, batches)
+    else:
+        # Batches are cut for workers that are told apart by seconds; here each unit is taken by whoever is free.
+        units = [
+            Batch(stage, number, (unit,)) for number, unit in enumerate(u for b in batches for u in b.units)
+        ]
+        with ThreadPoolExecutor(threads, "stage", rasterio.Env().__enter__) as pool:
+            results = list(pool.map(work, units))
+    for result in results:
+        if result.failed:
+            raise RuntimeError(f"{result.failed[0].unit} failed in {stage}: {result.failed[0].reason}")
 
 
 def train(train_config: TrainConfig, *datasets: DatasetRef) -> ModelRef:

@@ -10,10 +10,11 @@ the same. xarray takes bottleneck for the eager median. The fastest of them is t
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 import warnings
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
@@ -31,7 +32,7 @@ from benchmarks.kernel import interleaved
 from benchmarks.scene import DROPPED, Scene, make_scene
 from chipmill.imagery import reading
 from chipmill.imagery.blocks import Counts, threads
-from chipmill.imagery.composite import compose
+from chipmill.imagery.composite import compose, strips_of
 
 CHUNK: Final = 1024
 OF_READING: Final = 0.85
@@ -47,13 +48,13 @@ def run(quick: bool) -> list[Figure]:
         _check_equal(scene, peers)
         image = _image(scene)
         ours: dict[str, Callable[[], object]] = {
-            "reading": lambda: read_blocks(blocks),
-            "chipmill": lambda: [compose(order, image) for order in scene.orders],
+            "reading": lambda: read_blocks(blocks, threads()),
+            "chipmill": lambda: compose_all(scene, [image] * len(scene.orders)),
         }
         rounds = [
             interleaved(peers, 1) | interleaved(ours, 2 if quick else 6) for _ in range(1 if quick else 3)
         ]
-        size = sum(_bytes(block) for block in blocks)
+        size = blocks_bytes(blocks)
     times = {name: min(one[name] for one in rounds) for name in rounds[0]}
     best = min(peers, key=times.__getitem__)
     share, gain = times["reading"] / times["chipmill"], times[best] / times["chipmill"]
@@ -99,9 +100,15 @@ def _image(scene: Scene) -> NDArray[np.int16]:
 def _composed(scene: Scene, counts: Counts | None = None) -> list[NDArray[np.int16]]:
     """Compose all slots with our own reader."""
     images = [_image(scene) for _ in scene.orders]
-    for order, image in zip(scene.orders, images, strict=True):
-        compose(order, image, counts)
+    compose_all(scene, images, counts)
     return images
+
+
+def compose_all(scene: Scene, images: list[NDArray[np.int16]], counts: Counts | None = None) -> None:
+    """Compose the slots of a tile as the stage does, each into its image."""
+    with contextlib.closing(strips_of(scene.orders, counts)) as strips:
+        for order, image in zip(scene.orders, images, strict=True):
+            compose(order, image, strips=strips)
 
 
 def _counted(scene: Scene) -> tuple[dict[Block, int], Counts]:
@@ -112,8 +119,8 @@ def _counted(scene: Scene) -> tuple[dict[Block, int], Counts]:
     return dict(seen.blocks), counts
 
 
-def read_blocks(blocks: dict[Block, int]) -> None:
-    """Read these blocks with plain rasterio, one call each, file by file in as many threads as our reader has."""
+def read_blocks(blocks: Iterable[Block], count: int) -> None:
+    """Read these blocks with plain rasterio, one call each, file by file in ``count`` threads."""
     files: dict[tuple[str, int], list[tuple[int, int]]] = defaultdict(list)
     for location, _, band, row, column in blocks:
         files[location, band].append((row, column))
@@ -125,8 +132,13 @@ def read_blocks(blocks: dict[Block, int]) -> None:
             for row, column in files[file]:
                 source.read(band, window=Window(column * width, row * height, width, height))
 
-    with ThreadPoolExecutor(threads()) as pool:
+    with ThreadPoolExecutor(count) as pool:
         list(pool.map(read, files))
+
+
+def blocks_bytes(blocks: Iterable[Block]) -> int:
+    """Return how many bytes these blocks are when they are decoded."""
+    return sum(map(_bytes, blocks))
 
 
 def _bytes(block: Block) -> int:

@@ -19,6 +19,7 @@ from chipmill.imagery.hrefs import resolve_href, source_root
 from chipmill.imagery.items import Item, acquisitions
 from chipmill.imagery.orders import Order, tile_grid
 from chipmill.imagery.reading import Grid
+from chipmill.region.config import Region
 
 DATES: Final = 12
 PER_SLOT: Final = 3
@@ -42,7 +43,7 @@ def make_scene(folder: Path, side_px: int) -> Scene:
     """Write the files and return the scene."""
     square = make_square(folder / "archive", side_px, DATES, scenes=DATES)
     for number in range(2, DATES, 3):
-        _cover_a_quarter(square.folder / f"scene-{number}" / "scl.tif")
+        cover_a_quarter(square.folder / f"scene-{number}" / "scl.tif")
     config = region(square, folder, side_px)
     plan = planning.tile_aoi(config)
     (tile,) = plan.tiles()
@@ -58,13 +59,25 @@ def make_scene(folder: Path, side_px: int) -> Scene:
     )
 
 
-def _cover_a_quarter(path: Path) -> None:
+def cover_a_quarter(path: Path) -> None:
+    """Set the first quarter of a class band to cloud."""
     with rasterio.open(path) as source:
         pixels, profile = source.read(1), source.profile
     half = pixels.shape[0] // 2
     pixels[:half, :half] = np.where(pixels[:half, :half] == 0, 0, _CLOUD)
     with rasterio.open(path, "w", **profile) as target:
         target.write(pixels, 1)
+
+
+def stac_items(config: Region, slots: int) -> tuple[list[list[dict[str, Any]]], Grid]:
+    """Return the items of a region of one tile as JSON, in groups of equal size by time, and the tile's grid."""
+    config, (tile,) = planning.place_tiles(config)
+    found = sorted(catalog.find_items(config, (tile,)).items, key=lambda item: item.datetime)
+    imagery, grid = config.imagery[0], tile_grid(tile)
+    root = source_root(config, imagery.source, imagery.auth)
+    step = len(found) // slots
+    listed = [_item(item, root, grid) for item in found]
+    return [listed[start : start + step] for start in range(0, len(listed), step)], grid
 
 
 def _item(item: Item, root: str, grid: Grid) -> dict[str, Any]:
