@@ -1,5 +1,6 @@
 """The examples as a reader runs them: the folder's own region file, on the data that the folder's script makes."""
 
+import functools
 import importlib
 import shutil
 from pathlib import Path
@@ -88,10 +89,11 @@ def make(name: str, folder: Path) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def example(tmp_path_factory):
-    """Name of an example -> what its run left, made once a module."""
+    """Name of an example -> what its run left, made once for all tests: they add to its folder and change nothing."""
 
+    @functools.cache
     def build(name: str) -> Built:
         return Built(make(name, tmp_path_factory.mktemp(name)))
 

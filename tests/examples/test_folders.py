@@ -10,10 +10,14 @@ from chipmill.region.load import load_region
 NAMES = sorted(path.parent.name for path in FOLDER.glob("*/region.yaml"))
 
 
-def test_there_are_four_and_the_index_names_them_all():
-    assert len(NAMES) == 4
-    assert re.findall(r"\]\((\w+)/README\.md\)", (FOLDER / "README.md").read_text()) == [
+def test_the_index_names_them_all():
+    listed = re.findall(r"\]\((\w+)/README\.md\)", (FOLDER / "README.md").read_text())
+    assert sorted(listed) == NAMES
+    assert listed == [
         "landcovernet",
+        "earth_engine",
+        "glacier_debris",
+        "esri",
         "landsat_ndvi",
         "glacier_yearly",
         "nearest_mosaic",
@@ -23,7 +27,11 @@ def test_there_are_four_and_the_index_names_them_all():
 @pytest.mark.parametrize("name", NAMES)
 def test_the_page_names_the_two_commands_and_the_test(name):
     page = (FOLDER / name / "README.md").read_text()
-    assert f"python -m examples.{name}.make_data\nchipmill run examples/{name}/region.yaml\n" in page
+    assert re.search(
+        rf"^python -m examples\.{name}\.make_data\nchipmill (run|build) examples/{name}/region\.yaml$",
+        page,
+        re.MULTILINE,
+    )
     (test,) = re.findall(r"`(tests/examples/\w+\.py)`", page)
     assert (FOLDER.parent / test).is_file()
 

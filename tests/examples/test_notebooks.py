@@ -8,20 +8,20 @@ from pathlib import Path
 import nbformat
 import pytest
 from nbclient import NotebookClient
-from tests.examples.conftest import FOLDER, Built, make
+from tests.examples.conftest import FOLDER
 
 NOTEBOOKS = sorted(path.stem for path in FOLDER.glob("*/*.ipynb"))
 
 
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("name", NOTEBOOKS)
-def test_it_runs_from_top_to_bottom(name, tmp_path, monkeypatch):
+def test_it_runs_from_top_to_bottom(name, example, tmp_path, monkeypatch):
     """Its commands are real ones; the dataset stands already, so that no server has to start."""
     shutil.copytree(
         FOLDER, tmp_path / "examples", ignore=shutil.ignore_patterns("data", "out", "__pycache__")
     )
     folder = tmp_path / "examples" / name
-    Built(make(name, folder))
+    shutil.copytree(example(name).folder, folder, dirs_exist_ok=True)
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setenv("CHIPMILL_STATE_DIR", str(tmp_path / "state"))
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))

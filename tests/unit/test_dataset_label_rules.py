@@ -4,17 +4,20 @@ import geopandas
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pyogrio.raw
 import pytest
 import shapely
 from tests import stack_world as sw
 
 from chipmill.core.errors import BadInputError, LabelError
 from chipmill.dataset.labels import check_label_values, label_fingerprint, paint_label
+from chipmill.dataset.preflight import check_region
 from chipmill.region.geoparquet import geoparquet_facts, read_geoparquet
 from chipmill.region.grid import Lattice, Window, projector, reproject_shape
 from chipmill.region.identity import config_fingerprint
 from chipmill.region.layers import LabelLayer, Labels
 from chipmill.region.load import dump_config, load_region
+from chipmill.region.vectors import layers_remark
 
 INNER = np.s_[3:-3, 3:-3]
 """The world's AOI leaves three pixels on each side."""
@@ -284,6 +287,48 @@ def test_geoparquet_labels_equal_those_of_a_geopackage(tmp_path, epsg):
     table = read_geoparquet(tmp_path / "v.parquet", ["year", "no such"])
     assert table.facts.has == ("kind", "year") and table.fields["year"].tolist() == [2020, 2019, 2021, 2030]
     assert table.wkb[3] is None and len(table.wkb) == 4
+
+
+def test_of_several_layers_of_a_file_the_first_with_geometries_is_read_and_told(tmp_path):
+    region, tile = _setup(tmp_path, [{"path": "v.gpkg", "attribute": "kind"}])
+    path = tmp_path / "v.gpkg"
+    pyogrio.raw.write(
+        path, None, [np.array([7])], ["other"], layer="notes", geometry_type=None, crs=None, driver="GPKG"
+    )
+    for name, left in (("first", 10), ("second", 30)):
+        pyogrio.raw.write(
+            path, np.array([sw.box(tile, left, 10, 10, 10).wkb]), [np.array([2])], ["kind"], layer=name,
+            geometry_type="Polygon", crs="EPSG:32633", append=True,
+        )  # fmt: skip
+    check_label_values(region, [tile])  # without a warning of another layer, which is an error here
+    expected = np.full((64, 64), 255)
+    expected[10:20, 10:20] = 2
+    np.testing.assert_array_equal(_label(region, tile), expected[INNER])
+    static = ({"name": "away", "path": "v.gpkg", "derive": "distance", "max_m": 100},)
+    told = check_region(sw.region(tmp_path, sw.place(1, 1), labels=None, static=static), [tile])
+    assert told[-1] == f"{path} has the layers first, second: first is used"
+
+
+def test_a_coverage_that_cannot_be_read_is_refused_before_any_work(tmp_path):
+    region, tile = _setup(tmp_path, [{"path": "v.gpkg", "value": 1}], coverage="c.gpkg")
+    sw.save_vectors(tmp_path / "v.gpkg", [sw.box(tile, 20, 20, 10, 10)])
+    (tmp_path / "c.gpkg").write_text("<OGRVRTDataSource/>")
+    for look in (lambda: paint_label(region, tile), lambda: check_label_values(region, [tile])):
+        with pytest.raises(LabelError, match=r"content is not that of a \.gpkg file"):
+            look()
+    assert layers_remark(tmp_path / "c.gpkg") == ""  # GDAL would follow it
+    (tmp_path / "c.gpkg").write_bytes(b"SQLite format 3\0 and nothing else")
+    with pytest.raises(BadInputError, match=r"c\.gpkg cannot be read as vectors"):
+        layers_remark(tmp_path / "c.gpkg")
+
+
+def test_a_label_file_without_geometries_is_refused(tmp_path):
+    region, tile = _setup(tmp_path, [{"path": "v.gpkg", "attribute": "kind"}])
+    pyogrio.raw.write(
+        tmp_path / "v.gpkg", None, [np.array([1])], ["kind"], layer="notes", geometry_type=None, crs=None
+    )
+    with pytest.raises(LabelError, match=r"v\.gpkg cannot be opened \(no geometries\)"):
+        paint_label(region, tile)
 
 
 def test_parquet_that_is_no_geoparquet_is_refused(tmp_path):

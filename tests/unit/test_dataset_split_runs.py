@@ -1,9 +1,13 @@
 """Every kind of splits through a whole dataset: certificate, what is evaluated, and that re-splitting is a build by it."""
 
+import dataclasses
 import json
 import shutil
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
+import pyarrow as pa
 import pyogrio.raw
 import pytest
 import shapely
@@ -16,9 +20,11 @@ from chipmill.dataset.outlook import look_ahead
 from chipmill.dataset.reselect import select_dataset
 from chipmill.dataset.verify import verify_dataset
 from chipmill.imagery.planning import make_tiles
+from chipmill.learning import held_out
 from chipmill.learning.held_out import held_blocks, held_remark
 from chipmill.region.grid import Window
 from chipmill.region.plan import region_dir
+from chipmill.region.tiles import Point, Tile
 from chipmill.report.dataset import dataset_page
 
 DAYS = ("2019-03-01", "2019-05-01")
@@ -163,6 +169,31 @@ def test_what_is_evaluated_is_held_out_and_each_pixel_counts_once(split):
     remark = held_remark(load_manifest(path))
     assert f"splits by {kind}: figures are of the ground of its held-out chips alone" in remark
     assert ("are left out here" in remark) == (kind == "random")
+
+
+def test_a_point_that_brings_its_split_holds_out_its_chip_and_not_its_block(monkeypatch):
+    """The other point of the block was dealt to train, and what its chip shows is no held-out ground."""
+    lattice = LATTICE.lattice_id
+    points = tuple(Point(col, 8, str(col), part) for col, part in ((8, None), (40, "test")))
+    place = Window(0, 0, 64, 64)
+    tile = Tile("t", LATTICE, place, "t", DAYS[0], None, True, None, None, False, b"", points=points)
+    rows = [
+        {"tile_id": "t", "block": f"{lattice}_0_0", "split": name, "state": "written", "col_off": col, "row_off": 0,
+         "width": 16, "height": 16} for col, name in ((0, "train"), (32, "test"))
+    ]  # fmt: skip
+    facts = SimpleNamespace(
+        inputs=SimpleNamespace(origin=None), certificate=SimpleNamespace(kind="blocks"), block_px=64
+    )
+    raster = held_out.Raster("32633", Path("stack.vrt"), LATTICE, place, (tile,))
+    monkeypatch.setattr(held_out, "load_manifest", lambda _: facts)
+    monkeypatch.setattr(held_out, "read_table", lambda *_: pa.Table.from_pylist(rows))
+    monkeypatch.setattr(held_out, "stack_rasters", lambda _: (raster,))
+    (block,) = held_blocks(Path("v"), "test")
+    assert block.window == Window(32, 0, 16, 16) and block.mask().all()
+    free = tuple(dataclasses.replace(point, split=None) for point in points)
+    raster = dataclasses.replace(raster, tiles=(dataclasses.replace(tile, points=free),))
+    (block,) = held_blocks(Path("v"), "test")
+    assert block.window == place and block.mask().all()
 
 
 def test_an_imported_dataset_is_not_evaluated_and_that_is_said(made, tmp_path):

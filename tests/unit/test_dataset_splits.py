@@ -15,7 +15,18 @@ from chipmill.dataset import splits
 from chipmill.dataset.block_deals import deal_blocks
 from chipmill.dataset.blocks import Dealt, read_blocks, rule_facts, write_blocks
 from chipmill.dataset.dealing import FREE, deal
-from chipmill.dataset.places import BUFFER, KEPT, NONE, STRADDLES, TEST, TRAIN, VAL, Places, drop_reasons
+from chipmill.dataset.places import (
+    BUFFER,
+    KEPT,
+    NONE,
+    STRADDLES,
+    TEST,
+    TRAIN,
+    VAL,
+    Places,
+    drop_reasons,
+    near_ground,
+)
 from chipmill.region.dataset import Splits
 from chipmill.region.grid import Window
 from chipmill.region.plan import Plan
@@ -166,13 +177,18 @@ def test_blocks_left_of_the_origin_count_down():
     assert places((-8, -4), (-9, -8), (0, 0), (5, 0)).interior(8).tolist() == [True, False, True, False]
 
 
+def is_near(window, px):
+    ground = Places.of_windows([L], [window])
+    return near_ground(places((0, 0)), np.array([True]), ground, px).tolist() == [True]
+
+
 @pytest.mark.parametrize(("px", "near"), [(0, False), (3, False), (4, True)])
 def test_distance_to_a_window(px, near):
-    assert places((0, 0)).near(Window(7, 0, 2, 2), px).tolist() == [near]
+    assert is_near(Window(7, 0, 2, 2), px) == near
 
 
 def test_overlap_is_near_at_any_distance():
-    assert places((0, 0)).near(Window(3, 3, 2, 2), 0).tolist() == [True]
+    assert is_near(Window(3, 3, 2, 2), 0)
 
 
 # blocks.parquet
@@ -199,7 +215,9 @@ def test_other_rules_are_refused(tmp_path, change, said):
     path, rules = tmp_path / "blocks.parquet", Splits(block_px=16)
     write_blocks(path, deal_blocks(grid(5), even(25), rules, Dealt({}, {})), rules, changed=True)
     good = path.read_bytes()
-    with pytest.raises(SplitError, match=f"{said}.*choose another output, or deal anew with chipmill select --redeal"):
+    with pytest.raises(
+        SplitError, match=f"{said}.*choose another output, or deal anew with chipmill select --redeal"
+    ):
         read_blocks(path, rules.model_copy(update=change))
     assert path.read_bytes() == good
 

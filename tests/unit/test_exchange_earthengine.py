@@ -28,7 +28,7 @@ from chipmill.exchange.ee_records import (
     unpack_varints,
     write_example,
 )
-from chipmill.exchange.ee_values import Storing
+from chipmill.exchange.ee_values import Storing, parse_scales
 from chipmill.exchange.mixer import Mixer, infer_margin, read_mixer
 
 MIXER = Mixer("EPSG:32633", (10, 0, 500000, 0, -10, 5100000), (8, 8), 3, 6)
@@ -384,6 +384,17 @@ def test_the_manifest_of_an_upload_names_all_files_as_one_source(raster, tmp_pat
         RasterOptions(asset="projects/p/assets/map")
 
 
+def test_a_scale_is_not_dropped_where_chipmill_json_says_another(dataset, tmp_path):
+    export_chips(dataset.parts[0].root, tmp_path / "ee")
+    for storing in (Storing(scales={dataset.manifest.bands[0].name: 0.1}), Storing(nodata=0)):
+        with pytest.raises(BadInputError, match=r"chipmill\.json how its bands are stored"):
+            import_earthengine(
+                tmp_path / "ee", tmp_path / "out", ImportOptions(), RecordOptions(storing=storing)
+            )
+    with pytest.raises(BadInputError, match="'ndvi' is named twice"):
+        parse_scales(["ndvi=0.1", "ndvi=0.01"])
+
+
 def test_a_stack_of_a_dataset_can_be_sent_and_no_other_vrt(dataset, tmp_path):
     root = dataset.parts[0].root
     stack = next(iter(sorted(root.glob("stack-*.vrt"))))
@@ -419,6 +430,17 @@ def test_a_crs_without_a_code_gives_chips_without_a_place_and_one_that_is_none_i
         assert file.crs.to_dict()["proj"] == "sinu"
     with pytest.raises(BadInputError, match="which is none"):
         import_raster(tmp_path / "none", tmp_path / "x", (), RecordOptions())
+
+
+def test_a_later_patch_that_the_type_of_the_first_cannot_hold_is_refused(tmp_path):
+    pixels = {"b": np.arange(64, dtype=np.int64).reshape(8, 8)}
+    mixer = Mixer(MIXER.crs, MIXER.transform, (8, 8), 2, 2)
+    for name, value in (("half", 0.5), ("nan", np.nan)):
+        export(tmp_path / name, [pixels], mixer, {"b": "int64"})
+        with new_records(tmp_path / name / "toy-00001.tfrecord.gz", compressed=True) as stream:
+            write_example(stream, {"b": list_content(np.full((8, 8), value, np.float32), "float", "")})
+        with pytest.raises(AssetMismatchError, match=r"00001.* holds values that int32 cannot hold"):
+            import_raster(tmp_path / name, tmp_path / "out", (), RecordOptions())
 
 
 def test_integers_that_a_float_cannot_hold_are_refused(tmp_path):

@@ -9,10 +9,12 @@ import rasterio
 from tests import exchange_world as ew
 
 from chipmill.core.errors import AssetMismatchError, AssetReadError, BadInputError, LabelError, OutputError
+from chipmill.dataset.description import BandFacts
 from chipmill.dataset.reader import open_dataset
 from chipmill.exchange.chips import ImportOptions
 from chipmill.exchange.esri import export_esri, import_esri
 from chipmill.exchange.esri_files import read_emd, read_map
+from chipmill.exchange.esri_tally import Tally
 
 OPTIONS = ImportOptions(name="toy", date="2019-06-01")
 
@@ -104,6 +106,21 @@ def test_pictures_keep_place_nodata_and_names_and_labels_their_colours(dataset, 
         "classes per image = [min"
     )
     assert len(text) == 4 + len(dataset.manifest.classes)
+
+
+def test_the_figures_of_wide_integers_do_not_overflow():
+    info = np.iinfo(np.int32)
+    image = np.full((1, 256, 256), info.max, np.int32)
+    image[0, 0, 0] = info.min
+    band = BandFacts(
+        name="b", kind="band", source="", slot="", dtype="int32", scale=1, offset=0, nodata=0, statistics=None
+    )
+    tally = Tally(1, [band])
+    tally.add("a", image, np.ones((256, 256), np.uint8))
+    (found,) = tally.sums
+    values = image.astype(float)
+    assert (found.low, found.high, found.n) == (info.min, info.max, values.size)
+    np.testing.assert_allclose([found.mean, found.std], [values.mean(), values.std()], rtol=1e-9)
 
 
 def test_the_same_dataset_gives_the_same_bytes(dataset, exported, tmp_path):

@@ -21,6 +21,8 @@ from chipmill.exchange.chips import (
     usable_all,
 )
 from chipmill.exchange.folders import export_folders, import_folders
+from chipmill.exchange.origin import read_origin
+from chipmill.exchange.pairs import imported_bands
 
 OPTIONS = ImportOptions(
     date="2019-06-01", classes={2: "water", 1: "tree", 9: "water"}, ignore=(0,), bands=("r", "g", "b")
@@ -239,6 +241,22 @@ def test_names_that_become_one_chip_are_refused(tmp_path):
         ew.pair(tmp_path / "in", name, at)
     with pytest.raises(BadInputError, match="would both be chip a_b"):
         import_folders(tmp_path / "in", tmp_path / "out", OPTIONS)
+
+
+def test_what_the_caller_says_goes_before_the_file_of_an_export(dataset, exported):
+    origin, image = read_origin(exported / "train"), next((exported / "train" / "images").iterdir())
+    names = tuple(f"n{number}" for number in range(len(dataset.manifest.bands)))
+    found = imported_bands(origin, names, image)
+    assert tuple(one.name for one in found) == names
+    assert [one.scale for one in found] == [band.scale for band in dataset.manifest.bands]
+    with pytest.raises(BadInputError, match="1 bands are named"):
+        imported_bands(origin, ("n",), image)
+    label = np.array([[0, 1, 255]])
+    assert LabelCodes.of(ImportOptions(ignore=(1,)), origin, exported).encode(label, "").tolist() == [
+        [0, 255, 255]
+    ]
+    with pytest.raises(LabelError, match="label value 1 is to be ignored and names the class 'crop'"):
+        LabelCodes.of(ImportOptions(classes={1: "crop"}, ignore=(0, 1)), None, exported)
 
 
 def test_classes_are_never_guessed(tmp_path):

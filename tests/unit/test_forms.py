@@ -1,9 +1,11 @@
 """The forms of the UI are made of what Prefect reads from the flows: every field says what it is, in which unit."""
 
+import jsonschema
 import pytest
 from prefect.utilities.callables import parameter_schema
 
 from chipmill.cli.work import load_flow
+from chipmill.core.yaml import read_yaml
 from chipmill.region.fields import form_title
 
 FLOWS = ["build", "train", "predict", "refresh"]
@@ -111,3 +113,14 @@ def test_what_people_leave_empty_says_so():
 )
 def test_titles_are_words_with_a_unit(name, title):
     assert form_title(name) == title
+
+
+@pytest.mark.parametrize("name", ["boadella", "boadella-rgbn", "mol", "antwerp"])
+def test_the_server_takes_the_shipped_region_files_as_they_are_written(name, request):
+    """It checks parameters by the schema alone, before any of our code sees them: numbers stay numbers there."""
+    folder = request.config.rootpath / "deployments" / "regions"
+    content = read_yaml(folder / f"{name}.yaml")
+    if "labels" in content:
+        content["labels"]["ignore"] = [0, "90-99"]
+    whole = schema("build")
+    jsonschema.validate({"region": content}, {"type": "object", **whole, "required": ["region"]})

@@ -22,7 +22,7 @@ from chipmill.dataset.stack import StackBand, stack_layers
 from chipmill.dataset.statistics import BandSums, band_sums, merge, unclaimed
 from chipmill.imagery.buffers import Buffers
 from chipmill.region.config import Region
-from chipmill.region.grid import Window
+from chipmill.region.grid import Window, hull
 from chipmill.region.slots import slot_names
 from chipmill.region.tiles import Tile
 
@@ -206,13 +206,6 @@ def read_strips(
             part = hull(parts)
             place = Window(part.col_off - left, part.row_off - top, part.width, part.height)
             yield _read_strip(dataset, part, place, layers, buffers)
-
-
-def hull(parts: Collection[Window]) -> Window:
-    """Return the smallest window that holds all parts."""
-    left, top = min(part.col_off for part in parts), min(part.row_off for part in parts)
-    right, bottom = max(part.col_end for part in parts), max(part.row_end for part in parts)
-    return Window(left, top, right - left, bottom - top)
 
 
 def _read_strip(

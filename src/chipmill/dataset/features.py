@@ -1,7 +1,7 @@
 """Vector layers: features near a tile with their values, and how they are burned onto its pixels.
 
-The file to change for how a vector file is read or which of several features a pixel is of. What burned features mean
-for the label is in :mod:`chipmill.dataset.painting`.
+The file to change for which features count or which of several a pixel is of. How a vector file is read is in
+:mod:`chipmill.region.vectors`, what burned features mean for the label in :mod:`chipmill.dataset.painting`.
 """
 
 import dataclasses
@@ -17,12 +17,10 @@ from rasterio.warp import transform_bounds
 from chipmill.core.errors import BadInputError, LabelError
 from chipmill.dataset.classes import ValueSet
 from chipmill.dataset.rasters import crs_of
-from chipmill.region.geoparquet import geoparquet_facts, is_parquet, read_geoparquet
 from chipmill.region.layers import MASK_RULES, LabelLayer
 from chipmill.region.tiles import Tile
-from chipmill.region.vectors import vector_problem
+from chipmill.region.vectors import UNREADABLE, Rows, read_rows, vector_facts, vector_problem
 
-_SUFFIXES: Final = (".geojson", ".json", ".gpkg", ".shp", ".fgb", ".parquet")
 _NO_CODE: Final = -2
 """No code of a class, of ignore or of nothing."""
 
@@ -43,9 +41,9 @@ class Features:
         return Features(self.shapes[mask], self.values[mask], self.levels[mask])
 
 
-def is_vector(path: str) -> bool:
-    """Tell by its suffix whether a layer is a vector file."""
-    return path.lower().endswith(_SUFFIXES)
+def outline(path: str) -> LabelLayer:
+    """Return the layer of a file of which only the places of features matter."""
+    return LabelLayer(path=path, rule="intersect")
 
 
 def vector_crs(path: Path, layer: LabelLayer) -> CRS:
@@ -76,10 +74,10 @@ def read_features(path: Path, layer: LabelLayer, tile: Tile) -> Features:
 
 def feature_values(path: Path, layer: LabelLayer) -> NDArray[Any]:
     """Return the class values (objects) of all features of a vector layer that have one and count."""
-    _facts(path, layer)
+    facts = _facts(path, layer)
     if layer.attribute is None:
         return np.array([layer.value or 0], dtype=object)
-    values = _columns(path, [layer.attribute], None)[1][layer.attribute]
+    values = _plain(_rows(path, facts, [layer.attribute]).fields[layer.attribute])
     values = values[_that_count(values, layer)]
     return values[known(values)]
 
@@ -160,6 +158,8 @@ def _burn(
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Facts:
     crs: CRS
+    part: str | None
+    """The layer of the file, of :func:`chipmill.region.vectors.vector_facts`."""
     order: str | None
     """Attribute that orders the features."""
     smallest_on_top: bool
@@ -169,7 +169,11 @@ def _facts(path: Path, layer: LabelLayer) -> _Facts:
     """Return what is to be known of a vector layer before a feature is read; raises LabelError for what it lacks."""
     if why := vector_problem(path):
         raise LabelError(f"the label layer {path} is not read: {why}: save it as GPKG")
-    has, crs = _said(path)
+    try:
+        said = vector_facts(path)
+    except UNREADABLE as error:
+        raise LabelError(f"the label layer {path} cannot be opened ({error}): correct its path") from error
+    has = said.has
     turned = layer.order is not None and layer.order.startswith("-") and layer.order not in has
     order = layer.order[1:] if layer.order and turned else layer.order
     if missing := [name for name in (layer.attribute, order) if name is not None and name not in has]:
@@ -181,24 +185,9 @@ def _facts(path: Path, layer: LabelLayer) -> _Facts:
         raise LabelError(
             f"the vector layer {path} needs attribute or value: say which class its features are"
         )
-    if not crs:
+    if not said.crs:
         raise LabelError(f"{path} does not say its CRS: write it into the file")
-    return _Facts(CRS.from_user_input(crs), order, turned)
-
-
-def _said(path: Path) -> tuple[tuple[str, ...], str | None]:
-    """Return the names of the attributes of a vector file, and its CRS."""
-    from pyogrio import read_info
-    from pyogrio.errors import DataLayerError, DataSourceError
-
-    try:
-        if is_parquet(path):
-            facts = geoparquet_facts(path)
-            return facts.has, facts.crs
-        info = read_info(path)
-    except (DataSourceError, DataLayerError, BadInputError) as error:
-        raise LabelError(f"the label layer {path} cannot be opened ({error}): correct its path") from error
-    return tuple(str(name) for name in info["fields"]), info["crs"]
+    return _Facts(CRS.from_user_input(said.crs), said.layer, order, turned)
 
 
 def _read(
@@ -207,17 +196,17 @@ def _read(
     import shapely
 
     names = [name for name in (layer.attribute, facts.order) if name is not None]
-    wkb, columns = _columns(path, names, bounds)
+    near = _rows(path, facts, names, bounds)
     try:
-        shapes = shapely.force_2d(shapely.from_wkb(wkb))
+        shapes = shapely.force_2d(shapely.from_wkb(near.wkb))
     except shapely.errors.ShapelyError as error:
         raise LabelError(f"{path} holds a geometry that is none ({error}): draw it anew") from error
     values = np.full(len(shapes), layer.value or 0, dtype=object)
     if layer.attribute is not None:
-        values = columns[layer.attribute]
+        values = _plain(near.fields[layer.attribute])
     levels = np.zeros(len(shapes), dtype=np.int64)
     if facts.order is not None:
-        levels = _levels(columns[facts.order].tolist(), facts.smallest_on_top)
+        levels = _levels(_plain(near.fields[facts.order]).tolist(), facts.smallest_on_top)
     kept = ~(shapely.is_missing(shapes) | shapely.is_empty(shapes)) & _that_count(values, layer)
     features = Features(shapes, values, levels).chosen(kept)
     drawn = np.argsort(features.levels, kind="stable")
@@ -239,22 +228,16 @@ def _that_count(values: NDArray[Any], layer: LabelLayer) -> NDArray[np.bool_]:
     return ValueSet(layer.only, "labels.layers.only").holds(values)
 
 
-def _columns(
-    path: Path, names: list[str], bounds: tuple[float, float, float, float] | None
-) -> tuple[NDArray[Any], dict[str, NDArray[Any]]]:
-    """Return geometries as WKB and attributes as plain objects, in the order of the file; only near ``bounds``."""
-    if is_parquet(path):
-        try:
-            table = read_geoparquet(path, names, bounds)
-        except BadInputError as error:
-            raise LabelError(str(error)) from error
-        return table.wkb, {name: _plain(column) for name, column in table.fields.items()}
-    from pyogrio.raw import read
-
-    meta, ids, wkb, columns = read(path, bbox=bounds, columns=names, return_fids=True)
-    order = np.argsort(ids, kind="stable")  # a spatial index hands features out in an order of its own
-    fields = zip(meta["fields"].tolist(), columns, strict=True)
-    return wkb[order], {str(name): _plain(column[order]) for name, column in fields}
+def _rows(
+    path: Path, facts: _Facts, names: list[str], bounds: tuple[float, float, float, float] | None = None
+) -> Rows:
+    """Return the features of a layer with the attributes ``names``; only those near ``bounds``."""
+    try:
+        return read_rows(path, facts.part, names, bounds)
+    except BadInputError as error:
+        raise LabelError(str(error)) from error
+    except UNREADABLE as error:
+        raise LabelError(f"the label layer {path} cannot be read ({error}): save it as GPKG") from error
 
 
 def _plain(column: NDArray[Any]) -> NDArray[Any]:

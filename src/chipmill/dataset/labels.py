@@ -17,7 +17,7 @@ from chipmill.core.errors import LabelError
 from chipmill.core.store import fingerprint, is_good
 from chipmill.core.units import Batch, BatchResult, UnitResult, work_batch
 from chipmill.dataset.classes import IGNORE, ValueMap, resolve_classes
-from chipmill.dataset.features import is_vector
+from chipmill.dataset.features import outline, vector_crs
 from chipmill.dataset.glance import glance_at_features, glance_at_raster
 from chipmill.dataset.painting import (
     FULL_WEIGHT,
@@ -36,6 +36,7 @@ from chipmill.region.identity import content_hash
 from chipmill.region.layers import MASK_RULES, LabelLayer, Labels, Static
 from chipmill.region.plan import Plan
 from chipmill.region.tiles import Tile, cover_mask
+from chipmill.region.vectors import is_vector
 
 STAGE_VERSION: Final = 1
 STAGE: Final = "grid_layers"
@@ -247,6 +248,8 @@ def check_label_values(region: Region, tiles: Sequence[Tile] = ()) -> None:
         _refuse_no_label(region, region.labels)
     for tile in [tile for tile in tiles if tile.label_href is not None][:_GLANCE_ITEMS]:
         glance_at_raster(label_location(region, tile), values, (), where, region.labels.confidence)
+    if region.labels.coverage is not None:
+        vector_crs(region.resolve(region.labels.coverage), outline(region.labels.coverage))
     for layer in region.labels.layers:
         path = region.resolve(layer.path)
         refuse_wrong_kind(path, layer)

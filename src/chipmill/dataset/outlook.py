@@ -21,11 +21,11 @@ from chipmill.dataset.certificate import covered_px, leak_warning, shared_px
 from chipmill.dataset.places import KEPT, NONE, SPLITS, TRAIN, Places
 from chipmill.dataset.split_kinds import DEALT, Placed, given_splits, place_by_kind
 from chipmill.dataset.splits import brings_split, group_names, place_groups, place_windows
+from chipmill.dataset.window_rows import sources
 from chipmill.region.config import Region
 from chipmill.region.plan import region_dir
-from chipmill.region.points import point_windows
 from chipmill.region.tiles import Tile
-from chipmill.region.windows import Laid, lay_windows, tile_index
+from chipmill.region.windows import lay_windows, tile_index
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -161,14 +161,6 @@ def candidate_table(region: Region, tiles: Sequence[Tile]) -> tuple[pa.Table, Pl
         "chip_id": [name for tile, windows in laid for name in windows.chip_ids(tile.lattice, tile.anchor)],
         "tile_id": repeated(lambda tile: tile.tile_id),
         "anchor": repeated(lambda tile: tile.anchor),
-        "attributes": [own for tile, windows in laid for own in _attributes(tile, windows)],
+        "attributes": [own for tile, windows in laid for own in sources(tile, windows)[1]],
     }
     return pa.table(columns, schema=pa.schema([WINDOWS.field(name) for name in columns])), places
-
-
-def _attributes(tile: Tile, windows: Laid) -> list[list[tuple[str, str]]]:
-    """Return those of each window: of its point, else of its tile."""
-    if tile.points is None:
-        return [list(tile.attributes.items())] * len(windows)
-    points = point_windows(tile, windows.size_px)
-    return [list(points[window].attributes.items()) for window in windows]

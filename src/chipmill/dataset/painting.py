@@ -19,13 +19,14 @@ from rasterio.windows import from_bounds
 from chipmill.core.errors import GridError, LabelError
 from chipmill.core.plain import quoted
 from chipmill.dataset.classes import IGNORE, ValueMap, ValueSet
-from chipmill.dataset.features import burn, is_vector, known, read_features
+from chipmill.dataset.features import burn, known, outline, read_features
 from chipmill.dataset.rasters import beyond, crs_of
 from chipmill.dataset.rules import NOTHING, Codes
 from chipmill.imagery.sources import open_asset
 from chipmill.region.grid import Window
 from chipmill.region.layers import MASK_RULES, Confidence, LabelLayer, Labels
 from chipmill.region.tiles import Tile
+from chipmill.region.vectors import is_vector
 
 _MARGIN_PX: Final = 2
 """Source pixels read beyond a tile, so that the warp has what its border needs."""
@@ -286,5 +287,5 @@ def _mask_vector(path: Path, layer: LabelLayer, tile: Tile) -> Codes:
 
 def covered(path: Path, tile: Tile) -> NDArray[np.bool_]:
     """Return ``(y, x)``, True where the centre of a pixel lies in a polygon of ``path``."""
-    inside = _mask_vector(path, LabelLayer(path=str(path), rule="intersect"), tile)
+    inside = _mask_vector(path, outline(str(path)), tile)
     return np.not_equal(inside, NOTHING)

@@ -74,12 +74,6 @@ class Places:
         right, bottom = (self.col + self.width - 1) // block_px, (self.row + self.height - 1) // block_px
         return np.asarray((left == right) & (top == bottom), dtype=np.bool_)
 
-    def near(self, other: Window, px: int) -> Bools:
-        """Tell which rectangles overlap a window of their lattice or have fewer than ``px`` pixels between."""
-        across = np.maximum(other.col_off - (self.col + self.width), self.col - other.col_end)
-        down = np.maximum(other.row_off - (self.row + self.height), self.row - other.row_end)
-        return np.asarray(np.maximum(across, down) < px, dtype=np.bool_)
-
 
 def drop_reasons(
     places: Places, splits: Ints, blocks: Mapping[Block, int], block_px: int, buffer_px: int

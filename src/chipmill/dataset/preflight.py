@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING
 from chipmill.core.errors import OutputError
 from chipmill.region.aoi import aoi_remarks
 from chipmill.region.config import Region
-from chipmill.region.identity import check_named_files
+from chipmill.region.identity import check_named_files, named_files
 from chipmill.region.plan import cell_dir, estimate, region_dir
 from chipmill.region.tiles import Tile
+from chipmill.region.vectors import is_vector, layers_remark
 
 if TYPE_CHECKING:
     from chipmill.imagery.items import Answer
@@ -55,7 +56,14 @@ def check_region(region: Region, tiles: Sequence[Tile], answer: "Answer | None" 
     remarks += check_splits(region, tiles)
     check_static_layers(region, tiles)
     check_label_values(region, tiles)
-    return remarks
+    return (*remarks, *_layer_remarks(region))
+
+
+def _layer_remarks(region: Region) -> tuple[str, ...]:
+    """Return which vector files but the AOI's, which is told with it, have several layers, of which one is read."""
+    paths = dict.fromkeys(path for name, path in named_files(region).items() if name != "aoi")
+    told = [layers_remark(region.resolve(path)) for path in paths if is_vector(path)]
+    return tuple(remark for remark in told if remark)
 
 
 def check_output(region: Region, tiles: Sequence[Tile]) -> None:

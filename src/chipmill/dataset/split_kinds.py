@@ -39,7 +39,7 @@ from chipmill.region.grid import Lattice, Window, reproject_shape
 from chipmill.region.points import point_windows
 from chipmill.region.slots import tile_slots
 from chipmill.region.tiles import Tile, densified
-from chipmill.region.vectors import read_layer
+from chipmill.region.vectors import polygons_of, read_layer
 
 if TYPE_CHECKING:
     from shapely.geometry.base import BaseGeometry
@@ -229,8 +229,6 @@ def _in_pixels(shape: "BaseGeometry", epsg: int, lattice: Lattice) -> "BaseGeome
 
 def _read_polygons(region: Region) -> tuple[dict[int, "BaseGeometry"], int]:
     """Return the union of the polygons of each split code, train first, in the file's CRS, and its EPSG code."""
-    import shapely
-
     rules = region.dataset.splits
     path, name = region.resolve(str(rules.path)), str(rules.attribute)
     layer = read_layer(path, "dataset.splits.path", [name], error=SplitError)
@@ -239,10 +237,9 @@ def _read_polygons(region: Region) -> tuple[dict[int, "BaseGeometry"], int]:
     codes = _by_attribute(rules, [text_of(value) or None for value in layer.fields[name]])
     shapes = {}
     for code in (TRAIN, VAL, TEST):
-        parts = shapely.get_parts(shapely.make_valid(layer.shapes[codes == code]))
-        polygons = [part for part in shapely.get_parts(parts) if part.geom_type.endswith("Polygon")]
-        if polygons:
-            shapes[code] = shapely.union_all(polygons)
+        union = polygons_of(layer.shapes[codes == code])
+        if not union.is_empty:
+            shapes[code] = union
     if not shapes:
         raise SplitError(
             f"{path} holds no polygon that says a split in {quoted(name)}: draw them, or name another one"

@@ -24,7 +24,7 @@ from chipmill.imagery.indices import indices_of
 from chipmill.imagery.items import RankingRef
 from chipmill.imagery.orders import Orders
 from chipmill.region.config import Region
-from chipmill.region.grid import Lattice, Window
+from chipmill.region.grid import Lattice, Window, hull
 from chipmill.region.imagery import Imagery
 from chipmill.region.plan import Plan
 from chipmill.region.slots import slot_names
@@ -102,7 +102,7 @@ def build_stacks(plan: Plan, ranking: RankingRef) -> StackRef:
         prints.append([tile.tile_id, sources.prints(tile)])
     for lattice, tiles in _by_lattice(good):
         path, bands = plan.version.mosaic(lattice.epsg), sources.bands(layers, tiles)
-        write_vrt(path, lattice, _hull(tiles), bands, plan.region_dir.root)
+        write_vrt(path, lattice, hull([tile.window for tile in tiles]), bands, plan.region_dir.root)
     return StackRef(
         plan.version.stacks,
         fingerprint("stack", STAGE_VERSION, plan.region.dataset.chips.size_px, layers, prints),
@@ -160,12 +160,6 @@ def _by_lattice(tiles: Sequence[Tile]) -> list[tuple[Lattice, list[Tile]]]:
         if tile.lattice_tile:
             groups.setdefault(tile.lattice, []).append(tile)
     return list(groups.items())
-
-
-def _hull(tiles: Sequence[Tile]) -> Window:
-    left, top = min(tile.window.col_off for tile in tiles), min(tile.window.row_off for tile in tiles)
-    right, bottom = max(tile.window.col_end for tile in tiles), max(tile.window.row_end for tile in tiles)
-    return Window(left, top, right - left, bottom - top)
 
 
 class TileSources:

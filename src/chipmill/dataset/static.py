@@ -17,7 +17,7 @@ from rasterio.io import DatasetReader
 from rasterio.warp import Resampling, reproject, transform
 
 from chipmill.core.errors import AssetMismatchError, BadInputError
-from chipmill.dataset.features import burn, is_vector, read_features, vector_crs
+from chipmill.dataset.features import burn, outline, read_features, vector_crs
 from chipmill.dataset.rasters import beyond, crs_of, saturate
 from chipmill.dataset.terrain import (
     aspect_deg,
@@ -29,8 +29,9 @@ from chipmill.dataset.terrain import (
 )
 from chipmill.imagery.sources import open_asset
 from chipmill.region.config import Region
-from chipmill.region.layers import LabelLayer, Static
+from chipmill.region.layers import Static
 from chipmill.region.tiles import Tile
+from chipmill.region.vectors import is_vector
 
 _MAX_RIM_PX: Final = 2048
 """Widest rim for distances: the memory of a tile grows with its square."""
@@ -71,7 +72,7 @@ def check_static_layers(region: Region, tiles: Sequence[Tile]) -> None:
             for tile in some.values():
                 _rim(layer, tile)
         if is_vector(location):
-            vector_crs(Path(location), _outline(location))
+            vector_crs(Path(location), outline(location))
             continue
         with open_asset(location) as dataset:
             _scaling(layer, dataset)
@@ -86,11 +87,6 @@ def _refuse_wrong_kind(layer: Static, location: str) -> None:
     if layer.derive == "distance" and vector == (layer.target is not None):
         way = "it has features, remove target" if vector else "give target, the raster value that is meant"
         raise BadInputError(f"static layer {layer.name}: distance to what of {location}: {way}")
-
-
-def _outline(location: str) -> LabelLayer:
-    """Return the layer of which only the places of features matter."""
-    return LabelLayer(path=location, rule="intersect")
 
 
 def _plain(layer: Static, location: str, tile: Tile) -> NDArray[np.float64]:
@@ -131,7 +127,7 @@ def _distance(layer: Static, location: str, tile: Tile) -> NDArray[np.float64]:
     )
     around = dataclasses.replace(tile, window=window)
     if is_vector(location):
-        features = read_features(Path(location), _outline(location), around)
+        features = read_features(Path(location), outline(location), around)
         there = np.ones(len(features.shapes), dtype=np.int16)
         sources = burn(features, there, around, 0, all_touched=True) == 1
     else:

@@ -56,7 +56,7 @@ def window_rows(
     rows = np.full(number, -1) if measured is None else measured
     columns |= _counted(counts, rows) if counts is not None else {}
     columns["empty_slot"] = (rows >= 0) & empty
-    columns["source_id"], columns["attributes"] = _sources(tile, laid)
+    columns["source_id"], columns["attributes"] = sources(tile, laid)
     arrays = [
         _typed(columns[field.name], field.type) if field.name in columns else _nothing(field, number)
         for field in WINDOWS
@@ -109,7 +109,7 @@ def source_of(tile: Tile) -> tuple[str | None, list[tuple[str, str]] | None]:
     return tile.source_id, list(tile.attributes.items())
 
 
-def _sources(tile: Tile, laid: Laid) -> tuple[Any, Any]:
+def sources(tile: Tile, laid: Laid) -> tuple[list[str | None], list[list[tuple[str, str]] | None]]:
     """Return the columns source_id and attributes: those of the window's point, else of its tile."""
     if tile.points is None:
         name, attributes = source_of(tile)

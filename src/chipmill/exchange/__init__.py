@@ -5,6 +5,7 @@
 - origin       chipmill.json and chips.csv beside an export: what came from where, read again at the import
 - chips        a chip on its way: from and to a sample of ours
 - imported     a version of a dataset from chips of others; imported_facts has its manifest, places its lattices
+- exporting    the splits of an exported dataset, a folder each
 - importing    where that version lies in the output folder
 - pairs        chips as two pictures of one name
 - dealing      train, val and test for a folder that is not divided

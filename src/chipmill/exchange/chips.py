@@ -55,6 +55,12 @@ class ImportOptions:
         if self.date is not None and not re.fullmatch(_DATE, self.date):
             raise BadInputError(f"date: expected YYYY-MM-DD, got {self.date[:40]!r}")
 
+    def dated(self, where: str) -> str:
+        """Return the date of a chip that says none itself; raises BadInputError, naming ``where``, without one."""
+        if self.date is None:
+            raise BadInputError(f"{where} does not say when it is from: give the date of the pictures")
+        return self.date
+
 
 def parse_classes(texts: Iterable[str]) -> dict[int, str]:
     """Return value -> name of texts as "1=water"; raises BadInputError for one that is none, or a value named twice."""
@@ -126,10 +132,23 @@ class LabelCodes:
         return table[place].reshape(values.shape)
 
     @classmethod
+    def of(cls, options: ImportOptions, origin: Origin | None, where: Path) -> "LabelCodes":
+        """Take the classes that the caller names, else those of an export of ours; raises LabelError for neither."""
+        if options.classes or not origin:
+            return cls.of_options(options, where)
+        return cls.of_origin(origin, options.ignore)
+
+    @classmethod
     def of_options(cls, options: ImportOptions, where: Path) -> "LabelCodes":
-        """Take the classes that the caller names; raises LabelError where none are."""
+        """Take the classes that the caller names; raises LabelError where none are, or one is ignored, too."""
         if not options.classes:
             raise LabelError(f"{where} does not say what its label values mean: name the classes, as 1=water")
+        both = sorted(options.classes.keys() & set(options.ignore))
+        if both:
+            raise LabelError(
+                f"{where}: the label value {both[0]} is to be ignored and names the class "
+                f"{options.classes[both[0]]!r}: leave out one"
+            )
         values: dict[str, list[int]] = {}
         for value, name in options.classes.items():
             values.setdefault(name, []).append(value)
@@ -145,9 +164,10 @@ class LabelCodes:
         return cls(tuple(zip(usable_names, colors, map(tuple, values), strict=True)), tuple(ignore))
 
     @classmethod
-    def of_origin(cls, origin: Origin) -> "LabelCodes":
-        """Take the classes of an export of ours."""
-        return cls(tuple((one.name, one.color, (one.written,)) for one in origin.classes), (origin.ignore,))
+    def of_origin(cls, origin: Origin, ignore: Iterable[int] = ()) -> "LabelCodes":
+        """Take the classes of an export of ours, and further values to ignore."""
+        classes = tuple((one.name, one.color, (one.written,)) for one in origin.classes)
+        return cls(classes, (origin.ignore, *ignore))
 
 
 def written_values(count: int, first: int, ignore: int) -> NDArray[np.uint8]:

@@ -44,8 +44,7 @@ def import_dl_records(source: Path, out: Path, options: ImportOptions, storing: 
     """
     folder = source_folder(source, "TFRecords")
     files = shard_files(folder)
-    codes = LabelCodes.of_options(options, folder)
-    codes = dataclasses.replace(codes, ignore=tuple(dict.fromkeys((*codes.ignore, UNKNOWN))))
+    codes = LabelCodes.of_options(dataclasses.replace(options, ignore=(*options.ignore, UNKNOWN)), folder)
     where, first = next(iter_examples(files), ("", dict[str, Feature]()))
     if not first:
         raise BadInputError(f"{source} holds no records: there is nothing to import")
@@ -53,9 +52,10 @@ def import_dl_records(source: Path, out: Path, options: ImportOptions, storing: 
     names = usable_all(options.bands or [f"b{number}" for number in range(1, image.shape[2] + 1)], "band")
     if len(names) != image.shape[2]:
         raise BadInputError(f"{len(names)} bands are named, and the images have {image.shape[2]}")
-    own = Storing(dtype="uint8") if image.dtype == np.uint8 else storing
+    storing.refuse_unknown(names)
     bands = tuple(
-        own.band(name) if image.dtype.kind == "f" else ImportedBand(name, image.dtype.name) for name in names
+        storing.band(name) if image.dtype.kind == "f" else ImportedBand(name, image.dtype.name)
+        for name in names
     )
     meaning = Meaning(FORMAT, bands, codes, hashes(folder, files))
     lost: Lost = collections.Counter()
@@ -93,8 +93,7 @@ def _chips(
         chip_id = usable(
             identifier.partition("|")[0].removesuffix(".tif"), f"chip-{record_key(identifier)[:8]}"
         )
-        if options.date is None:
-            raise BadInputError(f"{where} does not say when it is from: give the date of the pictures")
+        anchor = options.dated(where)
         image, target = _pixels(features, "image", where), _pixels(features, "target", where)
         if target.shape != (*image.shape[:2], 1) or image.shape[2] != len(meaning.bands):
             raise AssetMismatchError(
@@ -103,7 +102,7 @@ def _chips(
             )
         sample = Sample(
             _stored(image, meaning, storing, lost, where), meaning.codes.encode(target[..., 0], where), chip_id,
-            options.date, *place,
+            anchor, *place,
         )  # fmt: skip
         yield ImportedChip(sample, options.split, where, identifier)
 

@@ -11,18 +11,16 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 import numpy as np
-import rasterio
 from numpy.typing import NDArray
-from rasterio.errors import RasterioError
 from rasterio.io import DatasetReader, DatasetWriter
 from rasterio.windows import Window
 
-from chipmill.core.errors import AssetReadError, BadInputError
+from chipmill.core.errors import BadInputError
 from chipmill.core.store import write_json
 from chipmill.core.tiff import new_tiff
 from chipmill.dataset.rasters import saturate
 from chipmill.exchange.chips import Converted
-from chipmill.exchange.rasters import driver_of
+from chipmill.exchange.rasters import open_file
 from chipmill.exchange.sources import files_below, source_folder
 from chipmill.exchange.staging import new_folder
 
@@ -92,8 +90,8 @@ def convert_dtype(tree: Path, out: Path, options: DtypeOptions) -> Converted:
     are kept: source value x the file's scale + offset = stored value x ``options.scale``. Files that are no GeoTIFF by
     their ending, and those that are excluded, are told and left out.
 
-    Raises BadInputError where there is nothing to convert, a file has fewer bands, or two results would have one name;
-    AssetReadError for a file that cannot be read.
+    Raises BadInputError where there is nothing to convert, or a file has fewer bands; AssetReadError for a file that
+    cannot be read.
     """
     folder = source_folder(tree, "GeoTIFFs")
     every = [path.relative_to(folder) for path in files_below(folder)]
@@ -150,27 +148,17 @@ def _matches(parts: Sequence[str], pattern: Sequence[str]) -> bool:
 
 
 def _convert(source: Path, target: Path, options: DtypeOptions) -> tuple[int, ...]:
-    with source.open("rb") as stream:
-        driver = driver_of(stream.read(16), str(source))
-    try:
-        with (
-            rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR"),
-            rasterio.open(source, driver=driver) as file,
-        ):
-            bands = options.bands or tuple(file.indexes)
-            if max(bands) > file.count:
-                raise BadInputError(f"{source} has {file.count} bands, and band {max(bands)} is asked for")
-            size = len(bands) * file.width * file.height * np.dtype(options.dtype).itemsize
-            with new_tiff(target, _profile(file, bands, options), size) as written:
-                lost = tuple(
-                    _copy_band(file, band, written, number, options) for number, band in enumerate(bands, 1)
-                )
-                written.descriptions = tuple(file.descriptions[band - 1] or "" for band in bands)
-                written.scales = (options.scale,) * len(bands)
-    except RasterioError as error:
-        raise AssetReadError(
-            f"{source} cannot be read ({error.__cause__ or error}): mend or exclude it"
-        ) from error
+    with open_file(source, "mend or exclude it") as file:
+        bands = options.bands or tuple(file.indexes)
+        if max(bands) > file.count:
+            raise BadInputError(f"{source} has {file.count} bands, and band {max(bands)} is asked for")
+        size = len(bands) * file.width * file.height * np.dtype(options.dtype).itemsize
+        with new_tiff(target, _profile(file, bands, options), size) as written:
+            lost = tuple(
+                _copy_band(file, band, written, number, options) for number, band in enumerate(bands, 1)
+            )
+            written.descriptions = tuple(file.descriptions[band - 1] or "" for band in bands)
+            written.scales = (options.scale,) * len(bands)
     return lost
 
 

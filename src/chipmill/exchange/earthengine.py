@@ -68,14 +68,14 @@ def import_earthengine(source: Path, out: Path, options: ImportOptions, records:
     folder = source_folder(source, "TFRecords")
     exports = find_exports(folder, options.split)
     origin = read_origin(exports[0].folder)
-    codes = (
-        LabelCodes.of_options(options, folder)
-        if options.classes or not origin
-        else LabelCodes.of_origin(origin)
-    )
+    codes = LabelCodes.of(options, origin, folder)
     names = band_names(exports[0], options.bands, records.label, origin)
     bands = _bands(names, records.storing, origin)
     if origin is not None:
+        if records.storing.scales or records.storing.nodata is not None:
+            raise BadInputError(
+                f"{exports[0].folder} says in chipmill.json how its bands are stored: give no scale and no nodata"
+            )
         kept = Storing(dtype=cast("StoredType", origin.dtype))
         records = dataclasses.replace(records, storing=kept, value_type=origin.dtype)
     files = [path for export in exports for path in export.files]
@@ -150,9 +150,7 @@ def _bands(names: Sequence[str], storing: Storing, origin: Origin | None) -> tup
         known = {one.name: ImportedBand(**one.model_dump()) for one in origin.bands}
         if set(names) <= known.keys():
             return tuple(known[name] for name in names)
-    unknown = [name for name in storing.scales if name not in names]
-    if unknown:
-        raise BadInputError(f"scale: there is no band {', '.join(unknown)} but {', '.join(names)}")
+    storing.refuse_unknown(names)
     ids = usable_all(names, "band")
     return tuple(
         dataclasses.replace(storing.band(name), name=own) for name, own in zip(names, ids, strict=True)
@@ -196,9 +194,7 @@ class _Reader:
     def _identity(self, chip: OriginChip | None, name: str, where: str) -> tuple[str, str]:
         if chip is not None:
             return chip.chip_id, self.options.date or chip.anchor
-        if self.options.date is None:
-            raise BadInputError(f"{where} does not say when it is from: give the date of the pictures")
-        return name, self.options.date
+        return name, self.options.dated(where)
 
     def _sample(
         self, export: Export, number: int, features: Mapping[str, Feature], identity: tuple[str, str],

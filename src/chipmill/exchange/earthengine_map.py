@@ -28,7 +28,7 @@ def import_raster(source: Path, out: Path, bands: tuple[str, ...], records: Reco
 
     ``bands`` are taken in their order, () = all by name. Lists of floats are written as float32, of integers as int32,
     of bytes as they are. Raises BadInputError without mixer.json, AssetMismatchError where patches are missing, too
-    many, or hold integers of more than 32 bits.
+    many, or hold values that the type of the first cannot, as integers of more than 32 bits.
     """
     folder = source_folder(source, "TFRecords")
     (export, *others) = find_exports(folder, "train")
@@ -101,9 +101,10 @@ def _kind(export: Export, names: Sequence[str], records: RecordOptions) -> np.dt
 
 
 def _fitted(values: NDArray[Any], kind: np.dtype[Any], where: str) -> NDArray[Any]:
-    found = values.astype(kind)
-    if values.dtype.kind in "iu" and (found != values).any():
+    with np.errstate(invalid="ignore"):  # NaN as an integer differs from NaN, and is refused below
+        found = values.astype(kind)
+    if np.result_type(values, kind) != kind and (found != values).any():
         raise AssetMismatchError(
-            f"{where} holds integers that {kind} cannot hold: export the image as another type"
+            f"{where} holds values that {kind} cannot hold: export the image as another type"
         )
     return found

@@ -6,6 +6,7 @@ rectangle; a raster (a map, a stack) has one, and its records run row by row.
 
 import contextlib
 import dataclasses
+import functools
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -18,13 +19,13 @@ from rasterio.windows import Window
 
 from chipmill.core.errors import BadInputError
 from chipmill.dataset.classes import IGNORE
-from chipmill.dataset.places import SPLITS
 from chipmill.dataset.reader import Dataset
-from chipmill.exchange.chips import Converted, flat_image, left_out
+from chipmill.exchange.chips import Converted, flat_image
 from chipmill.exchange.earthengine import FORMAT, LABEL
 from chipmill.exchange.ee_records import ListKind, list_content, new_records, write_example
+from chipmill.exchange.exporting import export_splits
 from chipmill.exchange.mixer import SUFFIX, Mixer
-from chipmill.exchange.origin import OriginChip, origin_of, write_origin
+from chipmill.exchange.origin import OriginChip, origin_of
 from chipmill.exchange.rasters import open_source
 from chipmill.exchange.sources import source_dataset
 from chipmill.exchange.staging import new_folder
@@ -81,22 +82,13 @@ def export_chips(dataset: Path, out: Path, kind: ListKind = "float", *, compress
             f"{dataset} has a band called {LABEL}, and so is the label in a record: rename the band"
         )
     origin = origin_of(opened.manifest, FORMAT, list(range(len(opened.manifest.classes))), IGNORE)
-    count = 0
-    with new_folder(out) as staging:
-        for split in SPLITS:
-            chips = opened.split(split)
-            if not len(chips):
-                continue
-            (staging / split).mkdir()
-            rows = _write_chips(chips, staging / split, names, kind, compressed=compressed)
-            count += write_origin(staging / split, origin, rows)
-        if not count:
-            raise BadInputError(f"{dataset} holds no chips: there is nothing to export")
-    return Converted(out, count, left_out(opened.manifest))
+    return export_splits(
+        opened, out, origin, functools.partial(_write_chips, names=names, kind=kind, compressed=compressed)
+    )
 
 
 def _write_chips(
-    chips: Dataset, folder: Path, names: Sequence[str], kind: ListKind, *, compressed: bool
+    chips: Dataset, folder: Path, *, names: Sequence[str], kind: ListKind, compressed: bool
 ) -> Iterator[OriginChip]:
     """Write records, and yield what chips.csv says of each."""
     with contextlib.closing(_Files(folder, "chips", _GIB, compressed=compressed)) as writer:

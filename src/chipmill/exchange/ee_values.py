@@ -6,7 +6,7 @@ that hold integers: such a band is taken over exactly, and a band with decimals 
 
 import collections
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -47,6 +47,12 @@ class Storing:
         info = np.iinfo(self.dtype)
         return float(info.min or info.max)
 
+    def refuse_unknown(self, names: Sequence[str]) -> None:
+        """Raise BadInputError for a scale of a band that is not among ``names``."""
+        unknown = [name for name in self.scales if name not in names]
+        if unknown:
+            raise BadInputError(f"scale: there is no band {', '.join(unknown)} but {', '.join(names)}")
+
     def band(self, name: str) -> ImportedBand:
         """Return what is said of a stored band."""
         scale = self.scales.get(name)
@@ -84,10 +90,12 @@ class Storing:
 
 
 def parse_scales(texts: Iterable[str]) -> dict[str, float]:
-    """Return band -> scale of texts as "ndvi=0.0001"; raises BadInputError for one that is none."""
+    """Return band -> scale of texts as "ndvi=0.0001"; raises BadInputError for one that is none, or a band named twice."""
     found: dict[str, float] = {}
     for text in texts:
         band, equals, number = text.partition("=")
+        if band in found:
+            raise BadInputError(f"scale: band {band[:40]!r} is named twice")
         try:
             found[band] = float(number)
         except ValueError as error:

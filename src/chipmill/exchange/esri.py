@@ -4,21 +4,21 @@ The file to change for which chips go where. Every split is a folder of its own,
 holds a chip of another split; its value 0 means "no data", so our classes 0..n-1 are written as 1..n and ignore as 0.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
 from chipmill.core.errors import AssetMismatchError, BadInputError, LabelError
-from chipmill.dataset.places import SPLITS
-from chipmill.exchange.chips import Converted, ImportOptions, LabelCodes, left_out, written_values
+from chipmill.dataset.reader import Dataset
+from chipmill.exchange.chips import Converted, ImportOptions, LabelCodes, written_values
 from chipmill.exchange.dealing import deal_parts
 from chipmill.exchange.esri_files import EMD, MAP, NODATA, EsriClass, read_emd, read_map, write_files
 from chipmill.exchange.esri_tally import Tally
+from chipmill.exchange.exporting import export_splits
 from chipmill.exchange.importing import Meaning
-from chipmill.exchange.origin import origin_of, read_origin, write_origin
+from chipmill.exchange.origin import OriginChip, origin_of, read_origin
 from chipmill.exchange.pairs import Part, import_parts, imported_bands, split_folders, write_pairs
 from chipmill.exchange.sources import files_below, first_five, hashes, source_dataset, source_folder
-from chipmill.exchange.staging import new_folder
 
 FORMAT: Final = "esri"
 _DIGITS: Final = 9
@@ -28,7 +28,7 @@ def export_esri(dataset: Path, out: Path) -> Converted:
     """Write a dataset as Classified Tiles, ``out/<split>`` for each split that has chips.
 
     Pairs are numbered in the order of the chip ids; chips.csv says which is which. Raises what :func:`source_dataset`
-    and :func:`new_folder` raise.
+    and :func:`export_splits` raise.
     """
     opened = source_dataset(dataset)
     manifest = opened.manifest
@@ -37,22 +37,14 @@ def export_esri(dataset: Path, out: Path) -> Converted:
     classes = [EsriClass(code + 1, one.name, one.color) for code, one in enumerate(manifest.classes)]
     colors = ["#000000", *(one.color for one in manifest.classes)]
     origin = origin_of(manifest, FORMAT, [one.value for one in classes], NODATA)
-    count = 0
-    with new_folder(out) as staging:
-        for split in SPLITS:
-            chips = opened.split(split)
-            if not len(chips):
-                continue
-            (staging / split).mkdir()
-            tally = Tally(len(classes), manifest.bands)
-            numbered = write_pairs(
-                chips, staging / split, values, colors, lambda number, _: f"{number:0{_DIGITS}d}"
-            )
-            count += write_origin(staging / split, origin, tally.counted(numbered))
-            write_files(staging / split, tally, classes)
-        if not count:
-            raise BadInputError(f"{dataset} holds no chips: there is nothing to export")
-    return Converted(out, count, left_out(opened.manifest))
+
+    def write(chips: Dataset, folder: Path) -> Iterator[OriginChip]:
+        tally = Tally(len(classes), manifest.bands)
+        pairs = write_pairs(chips, folder, values, colors, lambda number, _: f"{number:0{_DIGITS}d}")
+        yield from tally.counted(pairs)
+        write_files(folder, tally, classes)
+
+    return export_splits(opened, out, origin, write)
 
 
 def import_esri(source: Path, out: Path, options: ImportOptions) -> Converted:
@@ -75,8 +67,9 @@ def import_esri(source: Path, out: Path, options: ImportOptions) -> Converted:
     notes = tuple(note for part in parts for note in _look(part))
     parts, dealt = deal_parts(folder, parts, options)
     origin = read_origin(places[0][1])
-    codes = LabelCodes.of_origin(origin) if origin else _codes(classes, options)
-    known = imported_bands(origin, options.bands or bands, parts[0].pairs[0].image)
+    codes = LabelCodes.of_origin(origin, options.ignore) if origin else _codes(classes, options)
+    named = options.bands or (() if origin else bands)
+    known = imported_bands(origin, named, parts[0].pairs[0].image)
     read = [path for part in parts for path in _read_files(part)]
     meaning = Meaning(FORMAT, known, codes, hashes(folder, read), origin)
     done = import_parts(folder, out, parts, meaning, options)

@@ -13,41 +13,41 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chipmill.dataset.description import BandFacts
+from chipmill.dataset.statistics import BandSums, band_sums
 from chipmill.exchange.origin import OriginChip
 from chipmill.exchange.pairs import WrittenPair
 
 
 @dataclass(slots=True)
 class BandSum:
-    """Exact sums of one band over its valid pixels."""
+    """Range and exact sums of one band over its valid pixels."""
 
-    low: int | float | None = None
-    high: int | float | None = None
-    n: int = 0
-    total: Fraction = Fraction(0)
-    squares: Fraction = Fraction(0)
+    low: int | None = None
+    high: int | None = None
+    sums: BandSums = field(default_factory=BandSums)
 
-    def add(self, values: NDArray[Any]) -> None:
-        """Count 1-D values of any number type."""
-        if not values.size:
-            return
-        low, high = values.min().item(), values.max().item()
-        self.low = low if self.low is None else min(self.low, low)
-        self.high = high if self.high is None else max(self.high, high)
-        wide = values.astype(np.int64 if values.dtype.kind in "iu" else np.float64)
-        self.n += wide.size
-        self.total += Fraction(wide.sum().item())
-        self.squares += Fraction(np.dot(wide, wide).item())
+    def add(self, values: NDArray[np.integer[Any]], sums: BandSums) -> None:
+        """Count 1-D values whose sums are known."""
+        self.sums += sums
+        if values.size:
+            low, high = int(values.min()), int(values.max())
+            self.low = low if self.low is None else min(self.low, low)
+            self.high = high if self.high is None else max(self.high, high)
+
+    @property
+    def n(self) -> int:
+        """Number of valid pixels."""
+        return self.sums.n
 
     @property
     def mean(self) -> float:
         """Mean, 0 where nothing was counted."""
-        return float(self.total / self.n) if self.n else 0.0
+        return self.sums.mean
 
     @property
     def deviations(self) -> float:
         """Sum of the squared deviations from the mean."""
-        return float(self.squares - self.total**2 / self.n) if self.n else 0.0
+        return float(self.sums.squares - Fraction(self.sums.total**2, self.n)) if self.n else 0.0
 
     @property
     def std(self) -> float:
@@ -113,5 +113,6 @@ class Tally:
             if count:
                 span.add(count)
         self.per_image.add(int(np.count_nonzero(counts)))
-        for own, pixels, band in zip(self.sums, image, self.bands, strict=True):
-            own.add(pixels[pixels != band.nodata])
+        sums = band_sums(image, [band.nodata for band in self.bands], np.ones(label.shape, bool))
+        for own, pixels, band, counted in zip(self.sums, image, self.bands, sums, strict=True):
+            own.add(pixels[pixels != band.nodata], counted)

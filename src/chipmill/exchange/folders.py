@@ -4,16 +4,18 @@ The file to change for how plain folders are laid out. Pairs are made by name; a
 error, and nothing is taken from the order in which a file system lists a folder.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 from chipmill.core.errors import BadInputError
 from chipmill.dataset.classes import IGNORE
-from chipmill.dataset.places import SPLITS
-from chipmill.exchange.chips import Converted, ImportOptions, LabelCodes, left_out, written_values
+from chipmill.dataset.reader import Dataset
+from chipmill.exchange.chips import Converted, ImportOptions, LabelCodes, written_values
 from chipmill.exchange.dealing import deal_parts
+from chipmill.exchange.exporting import export_splits
 from chipmill.exchange.importing import Meaning
-from chipmill.exchange.origin import origin_of, read_origin, write_origin
+from chipmill.exchange.origin import OriginChip, origin_of, read_origin
 from chipmill.exchange.pairs import (
     IMAGES,
     LABELS,
@@ -27,7 +29,6 @@ from chipmill.exchange.pairs import (
 )
 from chipmill.exchange.rasters import PICTURES
 from chipmill.exchange.sources import files_below, hashes, source_dataset, source_folder
-from chipmill.exchange.staging import new_folder
 
 FORMAT: Final = "folders"
 
@@ -35,26 +36,19 @@ FORMAT: Final = "folders"
 def export_folders(dataset: Path, out: Path) -> Converted:
     """Write a dataset as pairs of LZW GeoTIFFs named by chip id, ``out/<split>/images`` and ``out/<split>/labels``.
 
-    Labels hold 0..n-1 and 255 for ignore. Raises what :func:`source_dataset` and :func:`new_folder` raise.
+    Labels hold 0..n-1 and 255 for ignore. Raises what :func:`source_dataset` and :func:`export_splits` raise.
     """
     opened = source_dataset(dataset)
     classes = opened.manifest.classes
     values = written_values(len(classes), first=0, ignore=IGNORE)
     origin = origin_of(opened.manifest, FORMAT, list(range(len(classes))), IGNORE)
-    count = 0
-    with new_folder(out) as staging:
-        for split in SPLITS:
-            chips = opened.split(split)
-            if not len(chips):
-                continue
-            (staging / split).mkdir()
-            pairs = write_pairs(
-                chips, staging / split, values, [one.color for one in classes], lambda _, chip_id: chip_id
-            )
-            count += write_origin(staging / split, origin, (pair.chip for pair in pairs))
-        if not count:
-            raise BadInputError(f"{dataset} holds no chips: there is nothing to export")
-    return Converted(out, count, left_out(opened.manifest))
+    colors = [one.color for one in classes]
+
+    def write(chips: Dataset, folder: Path) -> Iterator[OriginChip]:
+        pairs = write_pairs(chips, folder, values, colors, lambda _, chip_id: chip_id)
+        return (pair.chip for pair in pairs)
+
+    return export_splits(opened, out, origin, write)
 
 
 def import_folders(source: Path, out: Path, options: ImportOptions) -> Converted:
@@ -68,11 +62,7 @@ def import_folders(source: Path, out: Path, options: ImportOptions) -> Converted
     divided = [_part(split, place) for split, place in split_folders(folder, IMAGES, options.split)]
     parts, dealt = deal_parts(folder, divided, options)
     origin = read_origin(parts[0].folder)
-    codes = (
-        LabelCodes.of_options(options, folder)
-        if options.classes or not origin
-        else LabelCodes.of_origin(origin)
-    )
+    codes = LabelCodes.of(options, origin, folder)
     bands = imported_bands(origin, options.bands, parts[0].pairs[0].image)
     read = [path for part in parts for pair in part.pairs for path in (pair.image, pair.label)]
     meaning = Meaning(FORMAT, bands, codes, hashes(folder, read), origin)

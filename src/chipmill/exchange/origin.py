@@ -14,7 +14,7 @@ from pydantic import Field, StringConstraints
 
 from chipmill.core.errors import BadInputError
 from chipmill.core.plain import csv_cell
-from chipmill.core.store import canonical_json
+from chipmill.core.store import write_json
 from chipmill.dataset.description import Manifest
 from chipmill.dataset.records import Sample
 from chipmill.region.fields import Id, Model
@@ -121,7 +121,7 @@ def origin_of(manifest: Manifest, kind: str, written: Sequence[int], ignore: int
 
 def write_origin(folder: Path, origin: Origin, chips: Iterable[OriginChip]) -> int:
     """Write both files into a folder, row by row as the chips come, and return their number."""
-    (folder / FACTS).write_text(canonical_json(origin, indent=1) + "\n")
+    write_json(folder / FACTS, origin)
     count = 0
     with (folder / CHIPS).open("w", encoding="utf-8", newline="") as stream:
         rows = csv.writer(stream, lineterminator="\n")

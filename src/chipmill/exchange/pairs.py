@@ -144,14 +144,22 @@ def band_names(given: Sequence[str], file: Picture) -> tuple[str, ...]:
 
 
 def imported_bands(origin: Origin | None, given: Sequence[str], first: Path) -> tuple[ImportedBand, ...]:
-    """Return the bands of an import: those of the exported dataset, else what the first picture says."""
+    """Return the bands of an import: those of the exported dataset, else what the first picture says.
+
+    Names that are given go before both. Raises AssetMismatchError where the picture has not the bands of the dataset,
+    and what :func:`band_names` does.
+    """
     file = read_picture(first)
     if origin is not None:
         if len(origin.bands) != len(file.pixels):
             raise AssetMismatchError(
                 f"{first} has {len(file.pixels)} bands, expected the {len(origin.bands)} of chipmill.json: export again"
             )
-        return tuple(ImportedBand(**one.model_dump()) for one in origin.bands)
+        names = band_names(given, file) if given else [one.name for one in origin.bands]
+        return tuple(
+            ImportedBand(**(one.model_dump() | {"name": name}))
+            for one, name in zip(origin.bands, names, strict=True)
+        )
     kind = file.pixels.dtype.name
     return tuple(ImportedBand(name=name, dtype=kind, nodata=file.nodata) for name in band_names(given, file))
 
@@ -184,9 +192,8 @@ def _identity(pair: Pair, prefix: str, known: OriginChip | None, options: Import
     """Return chip id and date."""
     if known is not None:
         return known.chip_id, options.date or known.anchor
-    if options.date is None:
-        raise BadInputError(f"{pair.image} does not say when it is from: give the date of the pictures")
-    return usable(prefix + pair.name, f"{prefix}chip-{record_key(pair.name)[:8]}"), options.date
+    name = usable(prefix + pair.name, f"{prefix}chip-{record_key(pair.name)[:8]}")
+    return name, options.dated(str(pair.image))
 
 
 def _sample(pair: Pair, identity: tuple[str, str], meaning: Meaning) -> Sample:

@@ -65,7 +65,7 @@ def read_picture(path: Path) -> Picture:
 
 def read_place(path: Path) -> tuple[str, tuple[float, ...], tuple[int, int]]:
     """Return (crs, transform, (rows, columns)) of a picture, as :class:`Picture` has them; no pixel is read."""
-    with _opened(path, driver_of(_head(path), str(path)), str(path)) as file:
+    with open_file(path) as file:
         return _crs(file), tuple(file.transform)[:6], (file.height, file.width)
 
 
@@ -99,8 +99,20 @@ def _crs(file: DatasetReader) -> str:
     return f"EPSG:{code}" if code else ""
 
 
+def open_file(
+    path: Path, way_out: str = "mend or remove it"
+) -> contextlib.AbstractContextManager[DatasetReader]:
+    """Open a picture file of any size by its first bytes, to be read in the block.
+
+    Raises AssetReadError, which ends with ``way_out``, for what cannot be opened or read in the block.
+    """
+    return _opened(path, driver_of(_head(path), str(path)), str(path), way_out)
+
+
 @contextlib.contextmanager
-def _opened(source: Path | str, driver: str, where: str) -> Iterator[DatasetReader]:
+def _opened(
+    source: Path | str, driver: str, where: str, way_out: str = "mend or remove it"
+) -> Iterator[DatasetReader]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
@@ -111,34 +123,20 @@ def _opened(source: Path | str, driver: str, where: str) -> Iterator[DatasetRead
             ):
                 yield file
     except RasterioError as error:
-        raise AssetReadError(
-            f"{where} cannot be read ({error.__cause__ or error}): mend or remove it"
-        ) from error
+        raise AssetReadError(f"{where} cannot be read ({error.__cause__ or error}): {way_out}") from error
 
 
-@contextlib.contextmanager
-def open_source(path: Path) -> Iterator[DatasetReader]:
+def open_source(path: Path) -> contextlib.AbstractContextManager[DatasetReader]:
     """Open a raster of any size to be read in parts: a GeoTIFF, or a stack of a dataset of ours.
 
-    A VRT names other files, so it must be one that dataset.json beside it names, unchanged. Raises AssetReadError for
-    what cannot be opened or read in the block, BadInputError for any other VRT, RegionFileError outside the roots.
+    A VRT names other files, so it must be one that dataset.json beside it names, unchanged. Raises what
+    :func:`open_file` does, BadInputError for any other VRT, RegionFileError outside the roots.
     """
     check_place("raster", path.absolute())
-    if path.suffix.lower() == ".vrt":
-        _check_stack(path)
-        driver = "VRT"
-    else:
-        driver = driver_of(_head(path), str(path))
-    try:
-        with (
-            rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR"),
-            rasterio.open(path, driver=driver) as file,
-        ):
-            yield file
-    except RasterioError as error:
-        raise AssetReadError(
-            f"{path} cannot be read ({error.__cause__ or error}): mend or remove it"
-        ) from error
+    if path.suffix.lower() != ".vrt":
+        return open_file(path)
+    _check_stack(path)
+    return _opened(path, "VRT", str(path))
 
 
 def _check_stack(path: Path) -> None:

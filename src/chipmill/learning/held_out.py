@@ -22,9 +22,9 @@ from chipmill.core.tables import CHIPS, read_table
 from chipmill.dataset.description import Manifest
 from chipmill.dataset.manifest import load_manifest
 from chipmill.dataset.places import SPLITS
-from chipmill.dataset.splits import brings_split
 from chipmill.learning.stacks import Raster, stack_rasters
-from chipmill.region.grid import Window
+from chipmill.region.grid import Window, hull
+from chipmill.region.tiles import Tile
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +69,11 @@ def held_blocks(dataset: Path, split: str) -> list[HeldBlock]:
     dealt = manifest.certificate is None or manifest.certificate.kind == "blocks"
     found: list[HeldBlock] = []
     for raster in stack_rasters(version):
-        ids = [tile.tile_id for tile in raster.tiles if dealt and not brings_split(tile)]
-        by_block = pc.is_in(chips["tile_id"], value_set=pa.array(ids, pa.string()))
-        found += _whole_blocks(raster, chips.filter(by_block), manifest.block_px, split)
-        others = [tile.tile_id for tile in raster.tiles if tile.tile_id not in set(ids)]
-        by_chip = pc.is_in(chips["tile_id"], value_set=pa.array(others, pa.string()))
-        found += _chip_ground(raster, chips.filter(by_chip), manifest.block_px, split)
+        ids = pa.array([tile.tile_id for tile in raster.tiles], pa.string())
+        own = chips.filter(pc.is_in(chips["tile_id"], value_set=ids))
+        # one point that brings its split is enough: training may see the rest of its block
+        parts = _whole_blocks if dealt and not any(map(_says_split, raster.tiles)) else _chip_ground
+        found += parts(raster, own, manifest.block_px, split)
     return sorted(found, key=lambda one: (one.raster.name, one.window.row_off, one.window.col_off))
 
 
@@ -95,6 +94,11 @@ def held_remark(manifest: Manifest) -> str:
     return f"{manifest.region} has splits by {proof.kind}: {ground}{shared}{left}"
 
 
+def _says_split(tile: Tile) -> bool:
+    """Tell whether a tile, or one of its points, brings its own split."""
+    return tile.split is not None or any(point.split is not None for point in tile.points or ())
+
+
 def _whole_blocks(raster: Raster, chips: pa.Table, side: int, split: str) -> list[HeldBlock]:
     held = set(chips.filter(pc.equal(chips["split"], split))["block"].to_pylist())
     places = [tuple(int(number) for number in block.rsplit("_", 2)[1:]) for block in sorted(held)]
@@ -110,7 +114,7 @@ def _chip_ground(raster: Raster, chips: pa.Table, side: int, split: str) -> list
     found = []
     for (bx, by), windows in own.items():
         part = Window(bx * side, by * side, side, side).intersection(raster.extent)
-        part = None if part is None else part.intersection(_hull(windows))
+        part = None if part is None else part.intersection(hull(windows))
         if part is not None:
             found.append(HeldBlock(raster, part, split, tuple(windows), tuple(before.get((bx, by), ()))))
     return found
@@ -131,9 +135,3 @@ def _by_block(windows: Iterable[Window], side: int) -> dict[tuple[int, int], lis
             for by in range(window.row_off // side, (window.row_end - 1) // side + 1):
                 blocks.setdefault((bx, by), []).append(window)
     return blocks
-
-
-def _hull(windows: Sequence[Window]) -> Window:
-    left, top = min(one.col_off for one in windows), min(one.row_off for one in windows)
-    right, bottom = max(one.col_end for one in windows), max(one.row_end for one in windows)
-    return Window(left, top, right - left, bottom - top)

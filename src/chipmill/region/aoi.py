@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from chipmill.core.errors import AoiError
 from chipmill.region.config import Region
 from chipmill.region.grid import reproject_shape, utm_epsg
-from chipmill.region.vectors import Layer, read_layer
+from chipmill.region.vectors import Layer, layers_remark, polygons_of, read_layer
 
 if TYPE_CHECKING:
     from shapely.geometry.base import BaseGeometry
@@ -92,14 +92,13 @@ def _read_file(path: Path) -> _Polygons:
 
     layer = read_layer(path, "aoi.path (or aoi.bbox)", error=AoiError)
     remarks = []
-    if len(layer.layers) > 1:
-        remarks.append(f"{path} has the layers {', '.join(layer.layers)}: {layer.layers[0]} is used")
+    if remark := layers_remark(path):
+        remarks.append(remark)
     raw = layer.shapes
     raw = raw[~(shapely.is_missing(raw) | shapely.is_empty(raw))]
     invalid = raw[~shapely.is_valid(raw)]
-    parts = shapely.get_parts(shapely.get_parts(shapely.make_valid(raw)))
-    union = shapely.union_all([part for part in parts if part.geom_type.endswith("Polygon")])
-    if union.is_empty or union.area == 0:
+    union = polygons_of(raw)
+    if union.area == 0:
         raise AoiError(
             f"{path} holds no polygon with an area ({len(layer.rows)} features): draw the area to cover"
         )

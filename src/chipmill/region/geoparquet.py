@@ -140,9 +140,7 @@ def _near(wkb: "NDArray[Any]", bbox: tuple[float, float, float, float]) -> "NDAr
 
     # a geometry that is none has bounds of NaN, which meet nothing
     left, bottom, right, top = shapely.bounds(shapely.from_wkb(wkb)).T
-    near: NDArray[np.bool_] = (
-        (left <= bbox[2]) & (right >= bbox[0]) & (bottom <= bbox[3]) & (top >= bbox[1])
-    )
+    near: NDArray[np.bool_] = (left <= bbox[2]) & (right >= bbox[0]) & (bottom <= bbox[3]) & (top >= bbox[1])
     return near
 
 

@@ -6,6 +6,7 @@ where a window becomes a transform or a polygon.
 
 import dataclasses
 import math
+from collections.abc import Collection
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final, Self
 
@@ -65,6 +66,13 @@ class Window:
     def padded(self, px: int) -> Self:
         """Return the window grown by ``px`` on each side."""
         return type(self)(self.col_off - px, self.row_off - px, self.width + 2 * px, self.height + 2 * px)
+
+
+def hull(windows: Collection[Window]) -> Window:
+    """Return the smallest window that holds all windows."""
+    left, top = min(one.col_off for one in windows), min(one.row_off for one in windows)
+    right, bottom = max(one.col_end for one in windows), max(one.row_end for one in windows)
+    return Window(left, top, right - left, bottom - top)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -3,12 +3,14 @@
 import re
 from typing import Annotated, Final, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, WithJsonSchema, field_validator, model_validator
 
 from chipmill.region.fields import Id, Model, OutType, Resampling
 
 MASK_RULES: Final = ("intersect", "difference")
 """Rules by which a layer only says where a label is kept; what its values are called does not matter."""
+SourceValue = Annotated[str, WithJsonSchema({"anyOf": [{"type": "integer"}, {"type": "string"}]})]
+"""A value, range or text; numbers may be written bare, in parameters of a deployment, too."""
 _NUMBER_OR_RANGE: Final = re.compile(r"-?\d+(-\d+)?")
 _TEXT_LENGTH: Final = 200
 
@@ -83,7 +85,7 @@ class LabelLayer(Model):
     """Vector attribute that holds the class value, a number or a text."""
     value: int | None = None
     """Constant class value of every feature, where there is no attribute."""
-    only: tuple[str, ...] = ()
+    only: tuple[SourceValue, ...] = ()
     """Source values, ranges ("20-30") or texts that count, what else it holds is nothing; empty: all of them."""
     order: str | None = None
     """Attribute by which features that overlap are drawn, the largest on top, with "-" before it the smallest;
@@ -134,7 +136,7 @@ class Labels(Model):
     classes: dict[str, Id] = Field(default={})
     """Source value, range ("20-30") or text of an attribute -> class name, in order; the stack holds 0..n-1 in the order
     of the names."""
-    ignore: tuple[str, ...] = ()
+    ignore: tuple[SourceValue, ...] = ()
     """Source values, ranges or texts that are neither class nor error."""
     outside: Id = "ignore"
     """What pixels inside the coverage are where no layer says anything: ignore, or the name of a class."""

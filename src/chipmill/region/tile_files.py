@@ -20,7 +20,7 @@ from chipmill.region.grid import Lattice, reproject_shape
 from chipmill.region.slots import TimeRange, cell_range, midnight, year_range
 from chipmill.region.tiles import Tile, densified, lattice_finder, meets_rule, refuse_clashes, tile_name
 from chipmill.region.tiling import MAX_TILE_PX
-from chipmill.region.vectors import Layer, read_layer
+from chipmill.region.vectors import Layer, polygons_of, read_layer
 from chipmill.region.windows import iter_windows
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def file_tiles(region: Region, aoi: "BaseGeometry") -> tuple[Tile, ...]:
         GridError: two ids become the same file name.
         RegionFileError: the file cannot be used, or a tile is larger than any of a lattice.
     """
-    tiles, left = _sorted_out(region, aoi)
+    tiles, left, _ = _sorted_out(region, aoi)
     if not tiles:
         why = ", ".join(f"{count} {reason}" for reason, count in left.items()) or "the file holds none"
         raise AoiError(f"no feature of {region.tiles.path} makes a tile of {region.name} ({why}): check both")
@@ -115,8 +115,8 @@ def tile_remarks(region: Region, aoi: "BaseGeometry") -> tuple[str, ...]:
     """Return which features make no tile, were mended or are rejected, one sentence for each reason."""
     import shapely
 
-    tiles, left = _sorted_out(region, aoi)
-    invalid = [feature for feature in read_tile_features(region)[1] if not shapely.is_valid(feature.shape)]
+    tiles, left, features = _sorted_out(region, aoi)
+    invalid = [feature for feature in features if not shapely.is_valid(feature.shape)]
     remarks = [
         f"{region.tiles.path}: {count} features make no tile: {reason}" for reason, count in left.items()
     ]
@@ -130,7 +130,10 @@ def tile_remarks(region: Region, aoi: "BaseGeometry") -> tuple[str, ...]:
     return tuple(remarks)
 
 
-def _sorted_out(region: Region, aoi: "BaseGeometry") -> tuple[list[Tile], collections.Counter[str]]:
+def _sorted_out(
+    region: Region, aoi: "BaseGeometry"
+) -> tuple[list[Tile], collections.Counter[str], list[Feature]]:
+    """Return the tiles in the order of the file, how many features make none for which reason, and all features."""
     layer, features = read_tile_features(region)
     left = collections.Counter({"no geometry": len(layer.rows) - len(features)})
     tiles = []
@@ -141,7 +144,7 @@ def _sorted_out(region: Region, aoi: "BaseGeometry") -> tuple[list[Tile], collec
             tiles.append(made)
         else:
             left[made] += 1
-    return tiles, +left
+    return tiles, +left, features
 
 
 def _tile(
@@ -153,14 +156,14 @@ def _tile(
     cell = cell_range(region)
     if region.tiles.time is not None and feature.time is not None and not cell.holds(feature.time.start):
         return "outside time.range"
-    polygon = _polygon(feature.shape)
-    if polygon is None:
+    polygon = polygons_of(feature.shape)
+    if polygon.area == 0:
         return "no polygon"
     degrees = reproject_shape(densified(polygon), epsg, 4326)
     lattice = find(degrees.centroid.x, degrees.centroid.y)
     window = lattice.window(reproject_shape(densified(polygon), epsg, lattice.epsg).bounds)
-    cover = _polygon(aoi.intersection(degrees))
-    if cover is None or not meets_rule(region, aoi, degrees):
+    cover = polygons_of(aoi.intersection(degrees))
+    if cover.area == 0 or not meets_rule(region, aoi, degrees):
         return f"outside the AOI by aoi.rule {region.aoi.rule}"
     if max(window.shape) > MAX_TILE_PX:
         raise RegionFileError(
@@ -181,15 +184,6 @@ def _tile(
         cover=shapely.to_wkb(shapely.normalize(cover)),
         attributes=feature.attributes,
     )
-
-
-def _polygon(shape: "BaseGeometry") -> "BaseGeometry | None":
-    """Return the polygons of a geometry with crossings mended, None where it has none with an area."""
-    import shapely
-
-    parts = shapely.get_parts(shapely.get_parts(shapely.make_valid(shape)))
-    union = shapely.union_all([part for part in parts if part.geom_type.endswith("Polygon")])
-    return union if union.area > 0 else None
 
 
 def refuse_shared_windows(region: Region, tiles: Sequence[Tile]) -> None:
