@@ -22,16 +22,16 @@ demo: setup  ## a simulated region from archive to map and report; SIZE=small|me
 
 # Tier = its budget in seconds on two cores that another tier shares, its folders, options of pytest. Two tiers run at a
 # time: most wait for processes that they started. Long ones come first.
-tier-unit := 160 tests/unit tests/properties --numprocesses=2 --dist=loadfile
+tier-unit := 300 tests/unit tests/properties --numprocesses=2 --dist=loadfile
 tier-services := 480 tests/services tests/ui
 tier-e2e := 300 tests/e2e
 tier-faults-flow := 300 tests/faults/flow
 tier-flows := 180 tests/tasks tests/flows
 tier-learning := 180 tests/learning
-tier-oracle := 150 tests/oracle
-tier-faults-store := 120 tests/faults/store
+tier-oracle := 200 tests/oracle
+tier-faults-store := 150 tests/faults/store
 tier-faults-http := 120 tests/faults/http
-tier-examples := 60 tests/examples
+tier-examples := 150 tests/examples
 tier-torch := 60 tests/torch
 TIERS := unit services e2e faults-flow flows learning oracle faults-store faults-http examples $(if $(filter nightly,$(CHIPMILL_PROFILE)),torch)
 
