@@ -21,11 +21,11 @@ demo: setup  ## a simulated region from archive to map and report; SIZE=small|me
 	@$(BIN)/chipmill demo --size $(SIZE)
 
 # Tier = its budget in seconds on two cores that another tier shares, its folders, options of pytest. Two tiers run at a
-# time: most wait for processes that they started. Long ones come first.
+# time: most wait for processes that they started. Long ones come first, the longest beside lint.
+tier-services := 600 tests/services tests/ui
 tier-unit := 300 tests/unit tests/properties --numprocesses=2 --dist=loadfile
-tier-services := 480 tests/services tests/ui
 tier-e2e := 300 tests/e2e
-tier-faults-flow := 300 tests/faults/flow
+tier-faults-flow := 360 tests/faults/flow
 tier-flows := 180 tests/tasks tests/flows
 tier-learning := 180 tests/learning
 tier-oracle := 200 tests/oracle
@@ -33,10 +33,11 @@ tier-faults-store := 150 tests/faults/store
 tier-faults-http := 120 tests/faults/http
 tier-examples := 150 tests/examples
 tier-torch := 60 tests/torch
-TIERS := unit services e2e faults-flow flows learning oracle faults-store faults-http examples $(if $(filter nightly,$(CHIPMILL_PROFILE)),torch)
+TIERS := unit e2e faults-flow flows learning oracle faults-store faults-http examples \
+	$(if $(filter nightly,$(CHIPMILL_PROFILE)),torch)
 
-test: setup lint  ## every test, tier by tier, each within its time
-	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target $(TIERS:%=test-%)
+test: setup  ## lint and every test, two tiers at a time, each within its time
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target test-services lint $(TIERS:%=test-%)
 
 # test-<tier>: its tests, stopped at twice the budget, with the ten slowest at the end
 test-%: setup
@@ -50,8 +51,8 @@ bench: setup  ## every benchmark, printed as ratios
 	@$(BIN)/python -m benchmarks all
 
 lint: setup  ## format, lint, types, order of the rooms
-	@echo "== lint: budget 45 s"
-	@$(call limit,45) sh -ec '$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/lint-imports'
+	@echo "== lint: budget 90 s"
+	@$(call limit,90) sh -ec '$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/lint-imports'
 
 # Constraints keep the images on the versions that the tests ran with. No index is named in what is written.
 LOCK := $(BIN)/uv pip compile --quiet --python-version 3.12 --universal --generate-hashes \
