@@ -83,10 +83,10 @@ def atomic_path(final: Path) -> Iterator[Path]:
         with space_for(final):
             final.parent.mkdir(parents=True, exist_ok=True)
             yield temp
-            _sync(temp)
+            sync(temp)
             refuse_full(final)
             temp.replace(final)
-            _sync(final.parent)
+            sync(final.parent)
     finally:
         temp.unlink(missing_ok=True)
 
@@ -95,7 +95,8 @@ def _host() -> str:
     return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Have the disk keep what a file or a folder holds now."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -5,7 +5,6 @@ is one rename; the pointer is swapped after it. Both can be repeated after a kil
 """
 
 import dataclasses
-import os
 import shutil
 from collections.abc import Collection
 from pathlib import Path
@@ -20,6 +19,7 @@ from chipmill.core.store import (
     read_json,
     read_sidecar,
     sidecar_path,
+    sync,
     write_json,
     write_text,
 )
@@ -149,14 +149,6 @@ def publish(versions: Versions, attempt: Path) -> int:
     if not final.is_dir():
         raise StoreError(f"{attempt} is gone before it was committed: run the same command again")
     with space_for(final):
-        _sync_folder(versions.folder)
+        sync(versions.folder)
     write_text(versions.pointer, f"{number}\n")
     return number
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -38,6 +38,7 @@ from chipmill.dataset.splits import blocks_digest, missing_classes
 from chipmill.dataset.stack import StackRef
 from chipmill.dataset.statistics import BandSums, merge
 from chipmill.imagery.items import ItemsRef, RankingRef
+from chipmill.region.grid import Lattice
 from chipmill.region.identity import stack_config_fingerprint
 from chipmill.region.plan import Plan
 from chipmill.region.slots import cell_range, slot_names
@@ -123,17 +124,19 @@ def _slots(plan: Plan) -> tuple[SlotFacts, ...]:
     return tuple(SlotFacts(name=name, intervals=tuple(sorted(found))) for name, found in spans.items())
 
 
+def grid_facts(lattice: Lattice, name: str) -> GridFacts:
+    """Describe a lattice that chips know by a name."""
+    return GridFacts(
+        lattice=name,
+        epsg=lattice.epsg,
+        origin=(lattice.origin_x, lattice.origin_y),
+        resolution=(lattice.res_x, lattice.res_y),
+    )
+
+
 def _grids(plan: Plan) -> tuple[GridFacts, ...]:
     lattices = sorted({tile.lattice for tile in plan.tiles()}, key=lambda one: one.lattice_id)
-    return tuple(
-        GridFacts(
-            lattice=one.lattice_id,
-            epsg=one.epsg,
-            origin=(one.origin_x, one.origin_y),
-            resolution=(one.res_x, one.res_y),
-        )
-        for one in lattices
-    )
+    return tuple(grid_facts(one, one.lattice_id) for one in lattices)
 
 
 def _shards(version: VersionDir, written: pa.Table | None, compression: str) -> tuple[ShardFacts, ...]:

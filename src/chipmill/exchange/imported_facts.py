@@ -28,7 +28,7 @@ from chipmill.dataset.description import (
     SlotFacts,
     Statistics,
 )
-from chipmill.dataset.facts import files_of
+from chipmill.dataset.facts import files_of, grid_facts
 from chipmill.dataset.places import SPLITS
 from chipmill.dataset.records import RecordSpec, Sample
 from chipmill.dataset.statistics import BandSums
@@ -149,15 +149,7 @@ def _bands(facts: ImportFacts, sums: Sequence[BandSums], *, with_statistics: boo
 
 
 def _grids(lattices: Lattices) -> tuple[GridFacts, ...]:
-    return tuple(
-        GridFacts(
-            lattice=name,
-            epsg=one.epsg,
-            origin=(one.origin_x, one.origin_y),
-            resolution=(one.res_x, one.res_y),
-        )
-        for name, one in sorted(lattices.known.items())
-    )
+    return tuple(grid_facts(one, name) for name, one in sorted(lattices.known.items()))
 
 
 def _certificate(table: pa.Table, classes: int) -> Certificate | None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from chipmill.core.errors import LockedError, OutputError
 from chipmill.core.links import refuse_links
 from chipmill.core.space import refuse_full, space_for
+from chipmill.core.store import sync
 from chipmill.region.roots import check_place
 
 
@@ -36,7 +37,7 @@ def new_folder(out: Path) -> Iterator[Path]:
             refuse_full(out)
             _refuse_present(out)
             staging.rename(out)
-            _sync(out.parent)
+            sync(out.parent)
         finally:
             shutil.rmtree(staging, ignore_errors=True)
 
@@ -80,13 +81,5 @@ def _claimed(staging: Path) -> Iterator[None]:
 
 def _sync_tree(folder: Path) -> None:
     for path in sorted(folder.rglob("*")):
-        _sync(path)
-    _sync(folder)
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        sync(path)
+    sync(folder)

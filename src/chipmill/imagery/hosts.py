@@ -141,13 +141,14 @@ def _locked(path: Path, *, make: bool = True) -> int | None:
     file = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | (os.O_CREAT if make else 0), 0o600)
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if _is_at(path, file):
-            return file
+        ours = _is_at(path, file)
     except BlockingIOError:
-        pass
+        ours = False
     except BaseException:
         os.close(file)
         raise
+    if ours:
+        return file
     os.close(file)
     return None
 
