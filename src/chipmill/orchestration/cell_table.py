@@ -56,13 +56,14 @@ class CellTable:
         soon = time.monotonic() - self._shown_at < _EVERY_S
         if rows == self._shown or (self._made and soon and not over):
             return
-        self._shown, self._shown_at = rows, time.monotonic()
+        self._shown_at = time.monotonic()
         open_rows = sum(row.state in ("waiting", "running") for row in rows)
         percent = 100.0 * (len(rows) - open_rows) / max(len(rows), 1)
         with for_the_screen():
             if self._made is None:
                 self._made = self._make(rows)
             self._update(self._made, rows, percent)
+            self._shown = rows
 
     def _make(self, rows: Sequence[Row]) -> tuple[UUID, UUID]:
         from prefect.artifacts import create_progress_artifact, create_table_artifact

@@ -13,6 +13,7 @@ import time
 from typing import Any, Final
 
 from chipmill.core.redact import install
+from chipmill.orchestration.patience import Patient
 
 _GRACE_S: Final = 10.0
 
@@ -31,9 +32,8 @@ def main() -> None:
     import uvicorn
     from prefect.server.api.server import create_app
 
-    server = uvicorn.Server(
-        uvicorn.Config(create_app(final=True), log_level="warning", timeout_graceful_shutdown=2)
-    )
+    application: Any = Patient(create_app(final=True))
+    server = uvicorn.Server(uvicorn.Config(application, log_level="warning", timeout_graceful_shutdown=2))
     servers.append(server)
     server.run(sockets=[socket.socket(fileno=descriptor)])
     os._exit(0)  # threads of the server's services would hold the process up
