@@ -49,12 +49,28 @@ def copy_demo(demo, tmp_path):
     return copy
 
 
+@pytest.fixture(scope="session")
+def database(tmp_path_factory):
+    """The empty database of a server: to create it takes longer than a small run's work."""
+    folder = tmp_path_factory.mktemp("database")
+    url = f"sqlite+aiosqlite:///{folder / 'prefect.db'}"
+    env = {**os.environ, "PREFECT_HOME": str(folder), "PREFECT_API_DATABASE_CONNECTION_URL": url}
+    command = [sys.executable, "-m", "prefect", "server", "database", "upgrade", "--yes"]
+    subprocess.run(command, env=env, check=True, capture_output=True)
+    with contextlib.closing(sqlite3.connect(folder / "prefect.db")) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    return folder / "prefect.db"
+
+
 class Starter:
     """Starts the command line, each time in a process that leads a group of its own."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, database):
         self.folder = folder
         self.started = []
+        home = folder / "state" / "server-0"
+        home.mkdir(parents=True)
+        shutil.copy(database, home)
 
     def __call__(self, *words, planted=(), **environment):
         """Start a run; ``planted`` are faults for its workers, see planted/sitecustomize.py."""
@@ -91,19 +107,19 @@ class Starter:
 
 
 @pytest.fixture
-def start_run(tmp_path):
+def start_run(tmp_path, database):
     """Start the command line with state below tmp_path: ``start_run("build", region, planted=[..], NAME=value)``."""
-    starter = Starter(tmp_path)
+    starter = Starter(tmp_path, database)
     yield starter
     starter.close()
 
 
 @pytest.fixture(scope="session")
-def whole(demo, tmp_path_factory):
+def whole(demo, database, tmp_path_factory):
     """Files of an uninterrupted run, on one worker; it runs beside the first test and is waited for by a call."""
     folder = tmp_path_factory.mktemp("whole")
     shutil.copytree(demo, folder / "demo")
-    starter = Starter(folder)
+    starter = Starter(folder, database)
     process = starter("build", folder / "demo" / "region.yaml", CHIPMILL_WORKERS="1")
     found = {}
 

@@ -54,7 +54,7 @@ def ends_well(start_run, whole, tmp_path):
         assert_gone(family)
         assert recorded_as_open(tmp_path / "state") == []
         if again:
-            code, told = finish(start_run("build", demo / "region.yaml"))
+            code, told = finish(start_run("build", demo / "region.yaml", CHIPMILL_WORKERS="1"))
             assert (code, told["failures"]) == (0, [])
             assert recorded_as_open(tmp_path / "state") == []
         assert_clean(demo)
