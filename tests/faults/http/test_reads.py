@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import rasterio
 from tests import imagery_world as iw
 from tests.fault_archive import serve
 
@@ -102,6 +103,42 @@ def test_nothing_reads_as_zeros(tmp_path, side, by, damage):
         read(path, side, by=by)
     assert not caught.value.transient
     assert "a.tif" in str(caught.value)
+
+
+@pytest.mark.parametrize("tiled", [True, False], ids=["tiled", "stripes"])
+@pytest.mark.parametrize("compress", ["none", "deflate", "zstd", "lzw", "lerc_zstd"])
+def test_a_file_that_is_cut_anywhere_is_an_error(tmp_path, compress, tiled):
+    path, side = tmp_path / "a.tif", 300
+    pixels = np.random.default_rng(5).integers(1, 9000, (side, side)).astype(np.uint16)
+    layout = {"tiled": True, "blockxsize": 128, "blockysize": 128} if tiled else {}
+    place = {"crs": "EPSG:32633", "transform": iw.transform(), "width": side, "height": side}
+    with rasterio.open(
+        path, "w", driver="GTiff", count=1, dtype="uint16", compress=compress, **place, **layout
+    ) as target:
+        target.write(pixels, 1)
+    np.testing.assert_array_equal(read(path, side)[0], pixels)
+    whole = path.read_bytes()
+    for length in [*np.random.default_rng(6).integers(8, len(whole), 20).tolist(), len(whole) - 1]:
+        path.write_bytes(whole[:length])
+        try:
+            found, _ = read(path, side)
+        except AssetReadError:
+            continue
+        np.testing.assert_array_equal(found, pixels, err_msg=f"cut at {length} of {len(whole)}")
+
+
+def test_a_local_tiff_is_read_by_the_faster_driver_and_a_rare_one_all_the_same(server, tmp_path):
+    image(tmp_path / "a.tif")
+    place = {"crs": "EPSG:32633", "transform": iw.transform(), "width": 64, "height": 64, "count": 1}
+    fax = {"driver": "GTiff", "dtype": "uint8", "nbits": 1, "compress": "ccittfax4"}
+    bits = np.eye(64, dtype=np.uint8)
+    with rasterio.open(tmp_path / "fax.tif", "w", **fax, **place) as target:
+        target.write(bits, 1)
+    with open_asset(str(tmp_path / "a.tif")) as local, open_asset(f"{server.url}/a.tif") as remote:
+        assert (local.driver, remote.driver) == ("LIBERTIFF", "GTiff")
+    with open_asset(str(tmp_path / "fax.tif")) as rare:
+        assert rare.driver == "GTiff"
+        np.testing.assert_array_equal(rare.read(1), bits)
 
 
 def test_a_vrt_in_disguise_is_not_opened(tmp_path):
