@@ -5,29 +5,27 @@ Whoever cuts chips, predicts or checks reads through here: a missing source is a
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rasterio.io import DatasetReader
-from rasterio.windows import Window as FileWindow
 
 from chipmill.core.errors import AssetMismatchError
 from chipmill.dataset.dtypes import common_dtype
-from chipmill.dataset.rasters import open_raster
+from chipmill.dataset.rasters import told_reads
 from chipmill.dataset.stack import StackBand
+from chipmill.dataset.stack_file import StackFile
 from chipmill.imagery.buffers import Buffers
 from chipmill.imagery.kernels import compiled
 from chipmill.region.grid import Window
 
 
 @contextlib.contextmanager
-def open_stack(path: Path | str) -> Iterator[DatasetReader]:
+def open_stack(path: Path | str) -> Iterator[StackFile]:
     """Open a stack (a path, or the XML of a VRT) for several reads; errors in the block become AssetReadError."""
-    with open_raster(path, driver="VRT") as dataset:
-        yield dataset
+    with told_reads(path), contextlib.closing(StackFile(path)) as stack:
+        yield stack
 
 
 def read_stack(path: Path | str, window_px: Window, bands: Sequence[int] | None = None) -> NDArray[Any]:
@@ -45,32 +43,27 @@ def read_stack(path: Path | str, window_px: Window, bands: Sequence[int] | None 
         AssetReadError: a source is missing or broken; it is never read as zeros.
         AssetMismatchError: the window reaches beyond the stack.
     """
-    with open_stack(path) as dataset:
-        return read_window(dataset, window_px, bands)
+    with open_stack(path) as stack:
+        return read_window(stack, window_px, bands)
 
 
 def read_window(
-    dataset: DatasetReader,
+    stack: StackFile,
     window_px: Window,
     bands: Sequence[int] | None = None,
     buffers: Buffers | None = None,
 ) -> NDArray[Any]:
     """As :func:`read_stack`, from a stack that is open; into ``buffers`` the array is good until the next read."""
-    place = Window(0, 0, dataset.width, dataset.height)
+    place = Window(0, 0, stack.width, stack.height)
     if not place.contains(window_px):
         raise AssetMismatchError(
-            f"the window {window_px} reaches beyond {dataset.name}, which has {place}: replan it"
+            f"the window {window_px} reaches beyond {stack.name}, which has {place}: replan it"
         )
-    numbers = list(dataset.indexes if bands is None else bands)
-    types = [dataset.dtypes[number - 1] for number in numbers]
-    shape, dtype = (len(numbers), *window_px.shape), common_dtype(types)
+    numbers = list(range(1, len(stack.dtypes) + 1) if bands is None else bands)
+    dtype = common_dtype([stack.dtypes[number - 1] for number in numbers])
+    shape = (len(numbers), *window_px.shape)
     pixels = np.empty(shape, dtype) if buffers is None else buffers.array(f"pixels {dtype}", shape, dtype)
-    part = FileWindow(window_px.col_off, window_px.row_off, window_px.width, window_px.height)
-    # rasterio reads bands of one type at a time; GDAL widens them on the way into their place
-    for _, group in groupby(range(len(numbers)), key=lambda index: types[index]):
-        places = list(group)
-        chosen = slice(places[0], places[-1] + 1)
-        dataset.read(numbers[chosen], window=part, out=pixels[chosen])
+    stack.read(numbers, window_px, pixels)
     return pixels
 
 

@@ -90,9 +90,15 @@ def open_raster(source: Path | str, driver: str = "GTiff") -> Iterator[DatasetRe
     ``source`` is a path, or the XML of a VRT. Raises AssetReadError for whatever GDAL cannot open or read: a pixel
     that was not read is never data.
     """
+    with told_reads(source), rasterio.open(source, driver=driver) as dataset:
+        yield dataset
+
+
+@contextlib.contextmanager
+def told_reads(source: Path | str) -> Iterator[None]:
+    """Turn whatever GDAL cannot open or read in the block into AssetReadError; ``source`` is as for :func:`open_raster`."""
     try:
-        with rasterio.open(source, driver=driver) as dataset:
-            yield dataset
+        yield
     except ChipmillError:
         raise  # it says already what is wrong; a full disk is an OSError too
     except (RasterioError, OSError) as error:

@@ -16,10 +16,11 @@ from chipmill.core.store import atomic_path
 from chipmill.dataset.rasters import Header, crs_of, rgb
 from chipmill.region.grid import Lattice, Window
 
-_GDAL_TYPES: Final = {
+GDAL_TYPES: Final = {
     "uint8": "Byte", "uint16": "UInt16", "int16": "Int16", "uint32": "UInt32", "int32": "Int32",
     "float32": "Float32", "float64": "Float64",
 }  # fmt: skip
+"""GDAL's names of NumPy's types."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -81,7 +82,7 @@ def _lines(
     yield f"  <SRS>{lattice.crs}</SRS>"
     yield f"  <GeoTransform>{transform}</GeoTransform>"
     for number, band in enumerate(bands, start=1):
-        yield f'  <VRTRasterBand dataType="{_GDAL_TYPES[band.dtype]}" band="{number}">'
+        yield f'  <VRTRasterBand dataType="{GDAL_TYPES[band.dtype]}" band="{number}">'
         yield f"    <Description>{escape(band.name)}</Description>"
         yield f"    <NoDataValue>{band.nodata:.17g}</NoDataValue>"
         yield f"    <ColorInterp>{'Palette' if band.colors else 'Gray'}</ColorInterp>"
@@ -130,7 +131,7 @@ def _source_lines(lattice: Lattice, window: Window, band: Band, source: Source, 
     rows, cols = header.block
     # with the source's properties at hand GDAL opens a source when it is read, not all of them with the VRT
     properties = (
-        f'RasterXSize="{header.width}" RasterYSize="{header.height}" DataType="{_GDAL_TYPES[band.dtype]}" '
+        f'RasterXSize="{header.width}" RasterYSize="{header.height}" DataType="{GDAL_TYPES[band.dtype]}" '
         f'BlockXSize="{cols}" BlockYSize="{rows}"'
     )
     return [

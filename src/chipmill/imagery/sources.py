@@ -17,12 +17,13 @@ from urllib.parse import urlsplit
 import rasterio
 from affine import Affine
 from rasterio._err import CPLE_BaseError  # what rasterio's own errors stand on; a few come through bare
-from rasterio.errors import NotGeoreferencedWarning, RasterioError, RasterioIOError
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.io import DatasetReader
 
 from chipmill.core.errors import AssetMismatchError, AssetReadError, TransientReadError
 from chipmill.core.gdal_cache import bound_cache
 from chipmill.core.redact import redact
+from chipmill.core.tiff import open_tiff
 from chipmill.imagery.auth import header, reach_for, with_query
 from chipmill.imagery.gate import gate, proxied
 from chipmill.imagery.hrefs import is_url
@@ -75,7 +76,10 @@ def open_asset(
     bound_cache()
     # A file handle takes the settings along when it is opened, so they need not hold while it is read.
     with reading(location), rasterio.Env(**options):
-        dataset = _opened(name, driver, level)
+        if driver == "GTiff":
+            dataset = open_tiff(name, **level)
+        else:
+            dataset = rasterio.open(name, driver=driver, sharing=False, **level)
     with dataset, reading(location):
         # Looked at here, not by a filter that turns rasterio's warning into an error: filters are the whole process's.
         if dataset.transform.is_identity and not dataset.gcps[0] and dataset.rpcs is None:
@@ -84,19 +88,6 @@ def open_asset(
                 "out of the catalog"
             )
         yield dataset
-
-
-def _opened(name: str, driver: str, level: dict[str, int]) -> DatasetReader:
-    """Open a file by its driver; a local TIFF by GDAL's second one for it, which decodes in three quarters of the time.
-
-    Over HTTP the first one asks for fewer ranges. It also reads the rarer kinds of TIFF, and says what is wrong with one.
-    """
-    if driver == "GTiff" and not name.startswith("/vsi"):
-        try:
-            return rasterio.open(name, driver="LIBERTIFF", sharing=False, **level)
-        except RasterioIOError:
-            pass  # the next one says why, or can
-    return rasterio.open(name, driver=driver, sharing=False, **level)
 
 
 def _request(location: str) -> tuple[str, dict[str, Any]]:

@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rasterio.io import DatasetReader
 
 from chipmill.core.errors import SchemaMismatchError
 from chipmill.core.paths import VersionDir
 from chipmill.dataset import pixels
 from chipmill.dataset.stack import LABEL, WEIGHT, StackBand
+from chipmill.dataset.stack_file import StackFile
 from chipmill.region.grid import Lattice, Window
 from chipmill.region.plan import load_tiles
 from chipmill.region.tiles import Tile
@@ -58,7 +58,7 @@ def _raster(name: str, path: Path, lattice: Lattice, tiles: tuple[Tile, ...]) ->
 class StackReader:
     """An open raster; windows are in lattice pixels and lie inside its extent, those of `pixels` may reach beyond."""
 
-    def __init__(self, raster: Raster, opened: DatasetReader, bands: Sequence[StackBand]) -> None:
+    def __init__(self, raster: Raster, opened: StackFile, bands: Sequence[StackBand]) -> None:
         self._raster, self._opened, self._bands = raster, opened, bands
         names = list(opened.descriptions)
         wanted = [band.name for band in bands]
