@@ -1,7 +1,8 @@
 """TIFFs: opened by the driver that decodes them fastest, and written so that they are on the disk whole.
 
-GDAL loses what it writes at the close of a file on a full disk, and says nothing. The state of the disk a moment later proves nothing either, since somebody may have freed space by then. So a raster of
-ordinary size is made in memory and written by Python, whose every failed write raises; a larger one is read back.
+GDAL loses what it writes at the close of a file on a full disk, and says nothing. The state of the disk a moment later
+proves nothing either, since somebody may have freed space by then. So a raster of ordinary size is made in memory and
+written by Python, whose every failed write raises; a larger one is read back.
 """
 
 import contextlib

@@ -78,9 +78,8 @@ class StackFile:
                     if element.tag == "VRTRasterBand":
                         bands.append(_band(element, folder, known))
                         element.clear()  # the bands of a whole region are long
-                    else:
-                        head |= element.attrib if element.tag == "VRTDataset" else {}
-                        head |= {element.tag: element.text or ""} if element.tag == "GeoTransform" else {}
+                    elif element.tag in ("VRTDataset", "GeoTransform"):
+                        head |= element.attrib | {element.tag: element.text or ""}
             self.width, self.height = int(head["rasterXSize"]), int(head["rasterYSize"])
             self.transform = Affine.from_gdal(*map(float, head["GeoTransform"].split(",")))
         except (ET.ParseError, KeyError, ValueError, TypeError) as error:
@@ -105,19 +104,18 @@ class StackFile:
         """
         wanted = [self._bands[number - 1] for number in numbers]
         parts = [part for target, band in enumerate(wanted) for part in _parts(band, window, target)]
-        whole = {
-            part.target for part in parts if part.covers == (*_corner(window), window.width, window.height)
-        }
-        for target in {*range(len(wanted))} - whole:
-            out[target] = wanted[target].nodata
-        for (_, file, at, (left, top, width, height)), group in groupby(
-            sorted(parts), key=lambda part: part[:4]
-        ):
+        covered = {part.target for part in parts if part.covers == _box(window)}
+        for number, band in enumerate(wanted):
+            if number not in covered:
+                out[number] = band.nodata
+        for place, group in groupby(sorted(parts), key=lambda part: part[:4]):
+            _, file, at, (left, top, width, height) = place
             column, row = left - window.col_off, top - window.row_off
             for run in _runs(list(group)):
-                place = out[run[0].target : run[-1].target + 1, row : row + height, column : column + width]
-                numbered = [one.number for one in run]
-                self._file(file).read(numbered, window=FileWindow(*at, width, height), out=place)
+                target = out[run[0].target : run[-1].target + 1, row : row + height, column : column + width]
+                self._file(file).read(
+                    [one.number for one in run], window=FileWindow(*at, width, height), out=target
+                )
 
     def _file(self, number: int) -> DatasetReader:
         if number not in self._files:
@@ -139,11 +137,11 @@ def _parts(band: _Band, window: Window, target: int) -> Iterator[_Part]:
         common = covers.intersection(window)
         if common is not None:
             at = (column + common.col_off - covers.col_off, row + common.row_off - covers.row_off)
-            yield _Part(turn, file, at, (*_corner(common), common.width, common.height), target, number)
+            yield _Part(turn, file, at, _box(common), target, number)
 
 
-def _corner(window: Window) -> tuple[int, int]:
-    return window.col_off, window.row_off
+def _box(window: Window) -> tuple[int, int, int, int]:
+    return window.col_off, window.row_off, window.width, window.height
 
 
 def _runs(parts: Sequence[_Part]) -> Iterator[Sequence[_Part]]:
