@@ -1,5 +1,7 @@
 """One pyarrow schema per table: the contract between the stages, and the two functions that write and read them."""
 
+import itertools
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
@@ -13,6 +15,8 @@ from chipmill.core.store import commit_file
 
 _UTC: Final = pa.timestamp("us", tz="UTC")
 _TEXTS: Final = pa.map_(pa.string(), pa.string())
+_JOINED: Final = 64
+"""Tables that are held at once while many are joined."""
 _GROUP_ROWS: Final = 1 << 16
 """Rows of a Parquet row group."""
 
@@ -166,6 +170,15 @@ def write_parquet(path: Path, table: pa.Table) -> None:
         for start in range(0, max(1, table.num_rows), _GROUP_ROWS):
             piece = table.slice(start, _GROUP_ROWS).combine_chunks()
             writer.write_table(piece, row_group_size=_GROUP_ROWS)
+
+
+def join_tables(tables: Iterable[pa.Table]) -> pa.Table:
+    """Return the rows of tables one after the other; a table without columns where there is none.
+
+    Some are joined at a time: a table of a few rows takes more memory for its schema and buffers than for the rows.
+    """
+    joined = [pa.concat_tables(some).combine_chunks() for some in itertools.batched(tables, _JOINED)]
+    return pa.concat_tables(joined) if joined else pa.table({})
 
 
 def read_table(path: Path, schema: pa.Schema | None = None, where: pc.Expression | None = None) -> pa.Table:

@@ -5,7 +5,6 @@ no scheduler is asked. A unit that killed its worker twice is failed, not tried 
 """
 
 import dataclasses
-import itertools
 import math
 import os
 from collections.abc import Callable, Iterable, Sequence
@@ -28,7 +27,7 @@ from chipmill.core.store import (
     sidecar_path,
     write_json,
 )
-from chipmill.core.tables import read_table, write_parquet
+from chipmill.core.tables import join_tables, read_table, write_parquet
 
 BATCH_SECONDS: Final = 10.0
 """Planned length of a batch: orchestration costs 0.1 s a batch, so it stays near 1 %."""
@@ -36,8 +35,6 @@ MAX_BATCHES: Final = 120
 MEMORY_ENV: Final = "CHIPMILL_MEMORY_LIMIT_BYTES"
 """What a worker may use, in bytes; it writes that into its own environment when it starts."""
 _DEATHS: Final = 2
-_MERGED: Final = 64
-"""Units whose tables are held at once."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -250,13 +247,8 @@ def settle(attempt: Path, stages: Sequence[str], on_failed: str, redo: str) -> t
 def unit_table(attempt: Path, stage: str) -> pa.Table:
     """Return the rows of all done units of a stage, in the order of the units."""
     units = [unit for batch in load_batches(attempt, stage) for unit in batch.units]
-    merged: list[pa.Table] = []
-    for some in itertools.batched(units, _MERGED):
-        paths = [path for unit in some if (path := VersionDir(attempt).unit(stage, unit)).exists()]
-        tables = [table for path in paths if (table := read_table(path)).num_columns]
-        # a table of a few rows takes more memory for its schema and buffers than for the rows
-        merged += [pa.concat_tables(tables).combine_chunks()] if tables else []
-    return pa.concat_tables(merged) if merged else pa.table({})
+    paths = (path for unit in units if (path := VersionDir(attempt).unit(stage, unit)).exists())
+    return join_tables(table for path in paths if (table := read_table(path)).num_columns)
 
 
 def unit_extra(attempt: Path, stage: str, unit: str) -> dict[str, Any]:

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from chipmill.core.store import fingerprint, is_good
-from chipmill.core.tables import RANKING, WINDOWS, read_table, write_table
+from chipmill.core.tables import RANKING, WINDOWS, join_tables, read_table, write_table
 from chipmill.core.units import Batch, BatchResult, UnitResult, failures, settle, work_batch
 from chipmill.dataset.counting import count_rectangles
 from chipmill.dataset.filters import Texts, class_code, key_fractions
@@ -188,13 +188,12 @@ def close_windows(plan: Plan, stack: StackRef) -> WindowsRef:
     if is_good(path, wanted):
         return WindowsRef(path, wanted, pq.read_metadata(path).num_rows)
     standing = frozenset(stack.tiles) - lost.keys()
-    tables = [
+    table = join_tables(
         read_table(plan.version.unit(STAGE, tile.tile_id), WINDOWS)
         if tile.tile_id in standing
         else _lost_table(plan, standing, tile, lost.get(tile.tile_id, STAGE))
         for tile in plan.tiles()
-    ]
-    table = pa.concat_tables(tables)
+    )
     write_table(path, table, WINDOWS, wanted)
     return WindowsRef(path, wanted, table.num_rows)
 
