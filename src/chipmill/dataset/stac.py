@@ -5,7 +5,7 @@ file is the one that was written. Nothing here depends on when or where it was w
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
@@ -38,6 +38,8 @@ _SHA256: Final = "1220"
 _BOX: Final = ("xmin", "ymin", "xmax", "ymax")
 
 type Json = dict[str, Any]
+type Box = Sequence[float]
+"""West, south, east and north in degrees."""
 
 
 def write_catalog(
@@ -53,22 +55,38 @@ def write_catalog(
         stamp: fingerprint of the dataset.
     """
     own = {one.path: one for one in manifest.named()}
-    layers = _by_tile(manifest.sources)
-    items = [
-        _tile_item(manifest, tile, [_stack_of(version, tile, own), *layers.get(tile.tile_id, ())])
-        for tile in tiles
-        if not tile.reject and relative(version.stack(tile.tile_id), version.root) in own
-    ]
-    if chips is not None:
-        boxes = _shard_boxes(chips)
-        items += [_shard_item(manifest, shard, boxes[_stem(shard.path)]) for shard in manifest.shards]
-    files = [(version.catalog_item(item["id"]), item) for item in items]
-    files.append((version.catalog / "collection.json", _collection(manifest, items, own)))
-    files.append((version.catalog / "catalog.json", _catalog(manifest)))
-    for path, content in files:
+    written: list[Path] = []
+
+    def write(path: Path, content: Json) -> None:
         with commit_file(path, stamp) as temp:
             temp.write_text(canonical_json(content, indent=1) + "\n", encoding="utf-8")
-    return [path for path, _ in files]
+        written.append(path)
+
+    shown: list[tuple[str, Box]] = []
+    for item in _items(version, manifest, tiles, chips, own):
+        write(version.catalog_item(item["id"]), item)
+        shown.append((item["id"], item["bbox"]))
+    write(version.catalog / "collection.json", _collection(manifest, shown, own))
+    write(version.catalog / "catalog.json", _catalog(manifest))
+    return written
+
+
+def _items(
+    version: VersionDir,
+    manifest: Manifest,
+    tiles: Sequence[Tile],
+    chips: pa.Table | None,
+    own: Mapping[str, FileFacts],
+) -> Iterator[Json]:
+    """Yield the items of tiles and shards one by one: all of a large region are more than memory should hold."""
+    layers = _by_tile(manifest.sources)
+    for tile in tiles:
+        if not tile.reject and relative(version.stack(tile.tile_id), version.root) in own:
+            yield _tile_item(manifest, tile, [_stack_of(version, tile, own), *layers.get(tile.tile_id, ())])
+    if chips is not None:
+        boxes = _shard_boxes(chips)
+        for shard in manifest.shards:
+            yield _shard_item(manifest, shard, boxes[_stem(shard.path)])
 
 
 def _catalog(manifest: Manifest) -> Json:
@@ -81,9 +99,8 @@ def _catalog(manifest: Manifest) -> Json:
     }
 
 
-def _collection(manifest: Manifest, items: Sequence[Json], own: Mapping[str, FileFacts]) -> Json:
-    boxes = [item["bbox"] for item in items]
-    whole = [pick(box[axis] for box in boxes) for axis, pick in enumerate((min, min, max, max))]
+def _collection(manifest: Manifest, items: Sequence[tuple[str, Box]], own: Mapping[str, FileFacts]) -> Json:
+    whole = [pick(box[axis] for _, box in items) for axis, pick in enumerate((min, min, max, max))]
     tables = {PurePosixPath(path).stem: own[path] for path in sorted(own) if path.endswith(".parquet")}
     return {
         "type": "Collection",
@@ -100,7 +117,7 @@ def _collection(manifest: Manifest, items: Sequence[Json], own: Mapping[str, Fil
         "links": [
             _link("root", "./catalog.json"),
             _link("parent", "./catalog.json"),
-            *(_link("item", f"./items/{item['id']}.json", "application/geo+json") for item in items),
+            *(_link("item", f"./items/{name}.json", "application/geo+json") for name, _ in items),
         ],
         "assets": {
             "manifest": {"href": "../dataset.json", "type": _TYPES[".json"], "roles": ["metadata"]},
