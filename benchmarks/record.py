@@ -16,7 +16,17 @@ from typing import Final
 from benchmarks.figure import Figure
 
 RESULTS: Final = Path(__file__).parent / "results"
-_PACKAGES: Final = ("chipmill", "numpy", "numba", "rasterio", "xarray", "odc-stac", "stackstac", "bottleneck")
+_PACKAGES: Final = (
+    "chipmill",
+    "numpy",
+    "numba",
+    "rasterio",
+    "xarray",
+    "odc-stac",
+    "stackstac",
+    "bottleneck",
+    "tensorflow",
+)
 
 
 def host() -> dict[str, object]:

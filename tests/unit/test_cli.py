@@ -29,6 +29,20 @@ COMMANDS = (
     "status",
     "doctor",
     "demo",
+    "backfill",
+    "up",
+)
+CONVERT = (
+    "to-esri",
+    "from-esri",
+    "to-folders",
+    "from-folders",
+    "dtype",
+    "from-dl-records",
+    "to-earthengine",
+    "from-earthengine",
+    "raster-to-earthengine",
+    "raster-from-earthengine",
 )
 
 
@@ -49,12 +63,12 @@ def test_help_names_every_command_and_stays_light():
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True, env=environment
     )
     assert done.stdout.splitlines()[-1] == "LOADED []"
-    assert all(f" {name} " in done.stdout for name in COMMANDS)
+    assert all(f" {name} " in done.stdout for name in (*COMMANDS, "convert"))
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_has_a_help_and_json(command):
-    done = call(command, "--help")
+@pytest.mark.parametrize("words", [*((name,) for name in COMMANDS), *(("convert", name) for name in CONVERT)])
+def test_every_command_has_a_help_and_json(words):
+    done = call(*words, "--help")
     assert done.exit_code == 0
     assert "--json" in done.output
 
