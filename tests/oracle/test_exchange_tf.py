@@ -220,4 +220,7 @@ def test_what_is_wrong_with_such_records_is_named(tf, tmp_path):
             write(tf, tmp_path / name / file, records)
         with pytest.raises(error, match=says):
             import_dl_records(tmp_path / name, tmp_path / "out", OPTIONS, Storing())
+    write(tf, tmp_path / "g" / "toy-00000-of-00001", good)
+    with pytest.raises(BadInputError, match="stored as they are: leave the scale out"):
+        import_dl_records(tmp_path / "g", tmp_path / "out", OPTIONS, Storing(scales={"b1": 0.1}))
     assert not (tmp_path / "out").exists()

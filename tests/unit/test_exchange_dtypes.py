@@ -99,6 +99,13 @@ def test_a_float_beyond_its_range_is_counted():
     assert lost == 1 and np.isfinite(pixels[0]) and np.isnan(pixels[1]) and pixels[2] == 1.5
 
 
+@pytest.mark.parametrize("nodata", [0.0, -9999.0, float(np.finfo(np.float32).max)])
+def test_a_float_that_is_the_nodata_value_is_moved_and_counted(nodata):
+    pixels, lost = fitted(np.array([nodata, np.nan, 1.5]), DtypeOptions("float32", nodata=nodata))
+    assert lost == 1 and pixels[0] != np.float32(nodata) and pixels[1] == np.float32(nodata)
+    assert pixels[0] == pytest.approx(nodata, rel=1e-6, abs=1e-6) and np.isfinite(pixels[0])
+
+
 @pytest.mark.parametrize(
     ("pattern", "name", "hit"),
     [

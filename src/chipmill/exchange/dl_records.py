@@ -53,6 +53,10 @@ def import_dl_records(source: Path, out: Path, options: ImportOptions, storing: 
     if len(names) != image.shape[2]:
         raise BadInputError(f"{len(names)} bands are named, and the images have {image.shape[2]}")
     storing.refuse_unknown(names)
+    if image.dtype.kind != "f" and storing.scales:
+        raise BadInputError(
+            f"scale: {where} has images of {image.dtype}, which are stored as they are: leave the scale out"
+        )
     bands = tuple(
         storing.band(name) if image.dtype.kind == "f" else ImportedBand(name, image.dtype.name)
         for name in names

@@ -189,11 +189,16 @@ def _copy_band(
 def fitted(values: NDArray[np.float64], options: DtypeOptions) -> tuple[NDArray[Any], int]:
     """Return values in the type of the result, and how many did not fit; NaN becomes nodata.
 
-    Integers are rounded half to even. A value beyond the range of float32 counts as one that did not fit, too.
+    Integers are rounded half to even. A value beyond the range of float32 counts as one that did not fit, too, and so
+    does one that is the nodata value: it is moved to its neighbour, for else it would vanish.
     """
     if options.dtype != "float32":
         return saturate(values, options.dtype, options.empty)
     info = np.finfo(np.float32)
     clipped = np.clip(values, info.min, info.max)
     lost = int(np.count_nonzero(clipped != values) - np.count_nonzero(np.isnan(values)))
-    return np.where(np.isnan(values), options.empty, clipped).astype(np.float32), lost
+    pixels, empty = clipped.astype(np.float32), np.float32(options.empty)
+    taken = pixels == empty
+    pixels[taken] = np.nextafter(empty, np.float32(0.0 if empty > 0.0 else np.inf))
+    pixels[np.isnan(values)] = empty
+    return pixels, lost + int(np.count_nonzero(taken))
