@@ -13,8 +13,16 @@ OUTAGE_S = 20.0
 
 def server_of(family):
     """The process of the run's own workflow server."""
-    (server,) = [one for one in family if "chipmill.orchestration.server_child" in one.cmdline()]
+    (server,) = [one for one in family if "chipmill.orchestration.server_child" in _words(one)]
     return server
+
+
+def _words(process):
+    """Its command line; none of a process that a planted fault has killed meanwhile."""
+    try:
+        return process.cmdline()
+    except psutil.NoSuchProcess:
+        return []
 
 
 def kill_server(family):

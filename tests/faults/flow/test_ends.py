@@ -18,6 +18,8 @@ from tests.faults.flow.conftest import (
     version,
 )
 
+NIGHTLY = os.environ.get("CHIPMILL_PROFILE") == "nightly"
+
 
 def interrupt(process, number):
     """Send a signal to a run that holds; return every process of the run, by then."""
@@ -39,7 +41,7 @@ def interrupt(process, number):
 def test_interrupted_thrice_ends_with_the_same_bytes(whole, start_run, copy_demo, tmp_path):
     """The last of the runs loses its server and a worker besides.
 
-    The whole run has one worker and the others have two: neither number shows in the bytes.
+    The whole run has one worker, the last of these four and the others two: no number of them shows in the bytes.
     """
     demo = copy_demo("cut")
     for stage, unit, number, code in (
@@ -59,7 +61,7 @@ def test_interrupted_thrice_ends_with_the_same_bytes(whole, start_run, copy_demo
         {"stage": "write_shards", "unit": 1, "do": "hold"},
         {"stage": "write_shards", "unit": 4, "do": "kill-once"},
     ]
-    process = start_run("build", demo / "region.yaml", planted=last)
+    process = start_run("build", demo / "region.yaml", planted=last, CHIPMILL_WORKERS="4")
     family = reach(process)
     strike.kill_server(family)
     let_go(process)
@@ -69,4 +71,12 @@ def test_interrupted_thrice_ends_with_the_same_bytes(whole, start_run, copy_demo
     assert version(demo).name == "1"
     assert recorded_as_open(tmp_path / "state") == [], "the next run closed what the killed one left"
     assert_clean(demo)
+    assert tree(demo) == whole()
+
+
+@pytest.mark.skipif(not NIGHTLY, reason="by day four workers of a last stage must do")
+def test_four_workers_write_the_same_bytes(whole, start_run, copy_demo):
+    demo = copy_demo("four")
+    code, told = finish(start_run("build", demo / "region.yaml", CHIPMILL_WORKERS="4"))
+    assert (code, told["failures"]) == (0, [])
     assert tree(demo) == whole()
