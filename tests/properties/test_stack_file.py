@@ -86,6 +86,21 @@ def test_few_files_are_open_at_once(path, monkeypatch):
 
 
 @pytest.mark.parametrize(
+    ("ours", "others"),
+    [("SimpleSource", "ComplexSource"), ('xSize="40" ySize="40"/>', 'xSize="20" ySize="40"/>')],
+)
+def test_what_gdal_would_read_otherwise_is_refused(path, tmp_path, ours, others):
+    text = path.read_text()
+    assert ours in text
+    (tmp_path / "a.vrt").write_text(text.replace(ours, others, 1 if "Size" in ours else -1))
+    with (
+        pytest.raises(AssetReadError, match="no VRT of ours: ValueError"),
+        open_stack(tmp_path / "a.vrt"),
+    ):
+        pass
+
+
+@pytest.mark.parametrize(
     "text",
     [
         "",

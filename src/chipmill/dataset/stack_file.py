@@ -28,6 +28,8 @@ from chipmill.region.grid import Window
 
 _OPEN: Final = 64
 """Files that are open at once; each holds memory for a block."""
+_PARTS: Final = frozenset({"Description", "NoDataValue", "ColorInterp", "ColorTable", "SimpleSource"})
+"""Of a band, as our VRTs have them."""
 _TYPES: Final = {told: dtype for dtype, told in GDAL_TYPES.items()}
 
 
@@ -155,6 +157,9 @@ def _runs(parts: Sequence[_Part]) -> Iterator[Sequence[_Part]]:
 
 def _band(element: ET.Element, folder: Path | None, known: dict[str, int]) -> _Band:
     """Return a band; ``known`` numbers the names of files and learns new ones."""
+    foreign = sorted({part.tag for part in element} - _PARTS)
+    if foreign:
+        raise ValueError(f"a band with {', '.join(foreign)}")
     sources = [_source(one, folder, known) for one in element.iterfind("SimpleSource")]
     return _Band(
         element.findtext("Description") or "",
@@ -170,6 +175,8 @@ def _source(element: ET.Element, folder: Path | None, known: dict[str, int]) -> 
         raise ValueError("a source has no SourceFilename, SrcRect or DstRect")
     beside = folder is not None and named.attrib["relativeToVRT"] == "1"
     file = str(folder / str(named.text)) if folder is not None and beside else str(named.text)
+    if any(source.attrib[name] != target.attrib[name] for name in ("xSize", "ySize")):
+        raise ValueError("a source that is shown in another size")
     at = [int(source.attrib[name]) for name in ("xOff", "yOff")]
     covers = [int(target.attrib[name]) for name in ("xOff", "yOff", "xSize", "ySize")]
     return (known.setdefault(file, len(known)), int(_text(element, "SourceBand")), *at, *covers)
