@@ -24,6 +24,7 @@ class Busy:
             if not message.get("more_body"):
                 break
         self.bodies.append(body)
+        assert "touched" not in scope, "each time is a request of its own"
         scope["touched"] = True
         busy = len(self.bodies) <= self.times
         await send({"type": "http.response.start", "status": 503 if busy else self.status, "headers": []})

@@ -34,9 +34,8 @@ class Patient:
             try:
                 await self._application(dict(scope), _replay(asked, receive), answer.send)
             except Exception:
-                if (
-                    not answer.busy
-                ):  # else it is why the answer is 503: raised once more, for the server's log
+                # Where the answer is 503 it is why: the last one is raised, for the server's log.
+                if not answer.busy:
                     raise
             if not answer.busy:
                 return
