@@ -5,8 +5,9 @@ Benchmarks measure the library, so no server and no cluster is started. The flow
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
 
 import rasterio
 
@@ -33,10 +34,10 @@ def build(region: Region, threads: int = 1) -> DatasetRef:
     ``threads`` units of a stage are worked on at once, as a cluster's workers would: while one waits for the disk to
     sync its files, the other works.
     """
-    with lock(cell_dir(region).lock, _RUN):
+    with lock(cell_dir(region).lock, _RUN), _workers(threads) as work:
         plan = planning.tile_aoi(region)
-        items, ranked, stacks = _stacked(plan, threads)
-        chips = _cut(plan, stacks, threads) if region.labels is not None else None
+        items, ranked, stacks = _stacked(plan, work)
+        chips = _cut(plan, stacks, work) if region.labels is not None else None
         manifest.seal_dataset(plan, items, ranked, stacks, chips)
         return manifest.publish_dataset(plan)
 
@@ -44,15 +45,26 @@ def build(region: Region, threads: int = 1) -> DatasetRef:
 def stacked(region: Region) -> tuple[Plan, StackRef]:
     """Run the stages up to the stacks, for those who measure what comes after."""
     plan = planning.tile_aoi(region)
-    return plan, _stacked(plan, 1)[2]
+    with _workers(1) as work:
+        return plan, _stacked(plan, work)[2]
 
 
-def _stacked(plan: Plan, threads: int) -> tuple[ItemsRef, RankingRef, StackRef]:
+@contextlib.contextmanager
+def _workers(threads: int) -> Iterator[Executor | None]:
+    """Give threads that live as long as a cluster's workers do, or None where the one that calls is enough."""
+    if threads == 1:
+        yield None
+        return
+    with ThreadPoolExecutor(threads, "stage", rasterio.Env().__enter__) as pool:
+        yield pool
+
+
+def _stacked(plan: Plan, work: Executor | None) -> tuple[ItemsRef, RankingRef, StackRef]:
     items = catalog.search_items(plan)
-    _stage(plan, "rank_items", lambda batch: ranking.rank_items(plan, items, batch), threads)
+    _stage(plan, "rank_items", lambda batch: ranking.rank_items(plan, items, batch), work)
     ranked = ranking.close_ranking(plan, items)
-    _stage(plan, "composite_tiles", lambda batch: composite.composite_tiles(plan, ranked, batch), threads)
-    _stage(plan, "grid_layers", lambda batch: labels.grid_layers(plan, batch), threads)
+    _stage(plan, "composite_tiles", lambda batch: composite.composite_tiles(plan, ranked, batch), work)
+    _stage(plan, "grid_layers", lambda batch: labels.grid_layers(plan, batch), work)
     return items, ranked, stack.build_stacks(plan, ranked)
 
 
@@ -62,25 +74,24 @@ def standing(region: Region) -> DatasetRef | None:
     return manifest.current_dataset(region, catalog.find_items(places, tiles), tiles)
 
 
-def _cut(plan: Plan, stacks: StackRef, threads: int) -> ChipsRef:
-    _stage(plan, "index_windows", lambda batch: windows.index_windows(plan, stacks, batch), threads)
+def _cut(plan: Plan, stacks: StackRef, work: Executor | None) -> ChipsRef:
+    _stage(plan, "index_windows", lambda batch: windows.index_windows(plan, stacks, batch), work)
     found = windows.close_windows(plan, stacks)
     chips = selection.select_chips(plan, splits.assign_splits(plan, found))
-    _stage(plan, "write_shards", lambda batch: shards.write_shards(plan, chips, batch), threads)
+    _stage(plan, "write_shards", lambda batch: shards.write_shards(plan, chips, batch), work)
     return chips
 
 
-def _stage(plan: Plan, stage: str, work: Callable[..., BatchResult], threads: int) -> None:
+def _stage(plan: Plan, stage: str, do: Callable[..., BatchResult], work: Executor | None) -> None:
     batches = load_batches(plan.attempt, stage)
-    if threads == 1:
-        results: Iterable[BatchResult] = map(work, batches)
+    if work is None:
+        results: Iterable[BatchResult] = map(do, batches)
     else:
         # Batches are cut for workers that are told apart by seconds; here each unit is taken by whoever is free.
         units = [
             Batch(stage, number, (unit,)) for number, unit in enumerate(u for b in batches for u in b.units)
         ]
-        with ThreadPoolExecutor(threads, "stage", rasterio.Env().__enter__) as pool:
-            results = list(pool.map(work, units))
+        results = list(work.map(do, units))
     for result in results:
         if result.failed:
             raise RuntimeError(f"{result.failed[0].unit} failed in {stage}: {result.failed[0].reason}")

@@ -62,12 +62,12 @@ def seen(monkeypatch):
 
     seen = SimpleNamespace(searches=0, written=[], broken=set())
 
-    def write_composite(path, order, strips):
+    def write_composite(path, order, strips, behind):
         tile = path.name.rpartition("-")[0]
         if tile in seen.broken:
             raise AssetReadError("a planted fault")
         seen.written.append(tile)
-        return real_write(path, order, strips)
+        return real_write(path, order, strips, behind)
 
     def find_items(region, tiles):
         seen.searches += 1

@@ -3,7 +3,7 @@
 The directory that the field ``output`` names may itself be a link, and so may all above it; below it nothing may be.
 """
 
-from itertools import takewhile
+import os
 from pathlib import Path
 from typing import Final
 
@@ -15,11 +15,13 @@ _ROOMS: Final = frozenset({"regions", "models", "maps"})
 
 def output_of(path: Path) -> Path | None:
     """Return the output directory that a path lies in by its names, or None for a path that is in no room of one."""
-    parts = path.parts
-    for number in range(len(parts) - 1, 0, -1):
-        if parts[number] in _ROOMS:
-            return Path(*parts[:number])
-    return None
+    number = _room(path.parts)
+    return Path(*path.parts[:number]) if number else None
+
+
+def _room(parts: tuple[str, ...]) -> int:
+    """Return which of the parts of a path is the room of an output, 0 where none is."""
+    return next((number for number in range(len(parts) - 1, 0, -1) if parts[number] in _ROOMS), 0)
 
 
 def refuse_links(path: Path) -> None:
@@ -27,11 +29,13 @@ def refuse_links(path: Path) -> None:
 
     A path that lies in no output is looked at alone.
     """
-    top = output_of(path)
-    below = () if top is None else takewhile(lambda folder: folder != top, path.parents)
-    for one in (path, *below):
-        if one.is_symlink():
+    parts = path.parts
+    room = _room(parts)
+    one = os.fspath(path)
+    for _ in range(len(parts) - room if room else 1):
+        if os.path.islink(one):  # noqa: PTH114 - pathlib takes several times as long, and every file asks
             raise StoreError(
                 f"{one} is a link, and links inside an output are not followed when it is written or cleaned: "
                 "remove it; to keep the output elsewhere let the output directory itself be the link"
             )
+        one = os.path.dirname(one)  # noqa: PTH120

@@ -51,8 +51,11 @@ def secret_parameter(name: str) -> bool:
 
 def redact(text: str) -> str:
     """Return ``text`` without URL queries, credentials and the values of secret variables."""
-    for name, value in sorted(os.environ.items(), key=lambda one: -len(one[1])):
-        if name.startswith(SECRET_PREFIX) and len(value) >= _MIN_SECRET:
+    secrets = [
+        (name, os.environ.get(name, "")) for name in list(os.environ) if name.startswith(SECRET_PREFIX)
+    ]
+    for name, value in sorted(secrets, key=lambda one: -len(one[1])):
+        if len(value) >= _MIN_SECRET:
             # as it is, and as it stands in a URL or in a repr
             for form in {value, quote(value, safe=""), quote_plus(value), repr(value)[1:-1]}:
                 text = text.replace(form, f"<{name}>")

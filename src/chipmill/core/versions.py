@@ -5,6 +5,7 @@ is one rename; the pointer is swapped after it. Both can be repeated after a kil
 """
 
 import dataclasses
+import os
 import shutil
 from collections.abc import Collection
 from pathlib import Path
@@ -126,11 +127,13 @@ def seed(attempt: Path, version: Path, leave: Collection[str] = ()) -> int:
 def prune(attempt: Path, keep: Collection[Path]) -> None:
     """Remove the committed files of an attempt that are not in ``keep`` (units and working folders are left)."""
     refuse_links(attempt)
-    kept = {*keep, *(sidecar_path(path) for path in keep)}
-    for path in sorted(attempt.rglob("*")):
-        working = path.relative_to(attempt).parts[0] in _WORKING
-        if path.is_file() and not working and path not in kept:
-            path.unlink()
+    kept = {os.fspath(path) for path in keep} | {os.fspath(sidecar_path(path)) for path in keep}
+    for folder, names, files in os.walk(attempt):
+        if folder == os.fspath(attempt):
+            names[:] = [name for name in names if name not in _WORKING]
+        for path in (f"{folder}/{file}" for file in files):
+            if path not in kept:
+                Path(path).unlink()
 
 
 def publish(versions: Versions, attempt: Path) -> int:

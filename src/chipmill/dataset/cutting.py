@@ -5,6 +5,7 @@ The file to change for how pixels get into chips, and for what a chip's label is
 
 import dataclasses
 from collections.abc import Collection, Iterator, Sequence
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,11 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from chipmill.core.errors import BadInputError
+from chipmill.core.tiff import BLOCK_PX
 from chipmill.dataset.classes import IGNORE
 from chipmill.dataset.dtypes import common_dtype
 from chipmill.dataset.encodings import check_encoding
 from chipmill.dataset.pixels import any_slot_valid, open_stack, read_window
-from chipmill.dataset.rasters import BLOCK_PX
 from chipmill.dataset.records import NO_STATIC, NO_WEIGHT, RESERVED, RecordSpec
 from chipmill.dataset.stack import StackBand, stack_layers
 from chipmill.dataset.statistics import BandSums, band_sums, merge, unclaimed
@@ -97,18 +98,45 @@ def cut_windows(
     Raises:
         AssetReadError: a source is missing or broken.
     """
-    predictors = predictors_of(layers)
-    dtype, weighted = record_dtype(predictors), any(layer.kind == "weight" for layer in layers)
-    chips = [
-        Chip(
-            np.empty((*window.shape, len(predictors)), dtype),
-            np.empty(window.shape, np.uint8),
-            np.empty(window.shape, np.uint8) if weighted else NO_WEIGHT,
-        )
-        for window in windows
-    ]
-    sums = [(BandSums(),) * len(predictors)]
     buffers = Buffers()
+    chips = empty_chips(windows, layers, buffers)
+    return Cut(chips, fill_chips(path, tile, windows, chips, before, layers, buffers))
+
+
+def empty_chips(windows: Sequence[Window], layers: Sequence[StackBand], buffers: Buffers) -> list[Chip]:
+    """Return a chip per window that holds anything, one behind the other in ``buffers``."""
+    predictors = predictors_of(layers)
+    ends = list(accumulate((window.width * window.height for window in windows), initial=0))
+    pixels = buffers.array("chips", (ends[-1], len(predictors)), record_dtype(predictors))
+    labels = buffers.array("labels", (ends[-1],), np.dtype(np.uint8))
+    weights = NO_WEIGHT
+    if weighted := any(layer.kind == "weight" for layer in layers):
+        weights = buffers.array("weights", (ends[-1],), np.dtype(np.uint8))
+    return [
+        Chip(
+            pixels[begin:end].reshape(*window.shape, len(predictors)),
+            labels[begin:end].reshape(window.shape),
+            weights[begin:end].reshape(window.shape) if weighted else NO_WEIGHT,
+        )
+        for window, (begin, end) in zip(windows, pairwise(ends), strict=True)
+    ]
+
+
+def fill_chips(
+    path: Path,
+    tile: Tile,
+    windows: Sequence[Window],
+    chips: Sequence[Chip],
+    before: Collection[Window] | None,
+    layers: Sequence[StackBand],
+    buffers: Buffers,
+) -> tuple[BandSums, ...]:
+    """Fill the chips of a tile, one per window; return the sums that :class:`Cut` describes.
+
+    ``buffers`` are for what is read; the other arguments and errors are those of :func:`cut_windows`.
+    """
+    predictors = predictors_of(layers)
+    sums = [(BandSums(),) * len(predictors)]
     for strip in read_strips(path, tile, windows, layers, buffers):
         own = [row for row, window in enumerate(windows) if strip.crosses(window)]
         _share_out(strip, [(windows[row], chips[row]) for row in own], buffers)
@@ -116,7 +144,7 @@ def cut_windows(
             others = [window for window in before if strip.crosses(window)]
             mask = unclaimed(strip.window, [windows[row] for row in own], others)
             sums.append(band_sums(strip.image, [layer.nodata for layer in predictors], mask))
-    return Cut(chips, merge(sums, len(predictors)))
+    return merge(sums, len(predictors))
 
 
 def predictors_of(layers: Sequence[StackBand]) -> list[StackBand]:

@@ -7,9 +7,10 @@ Labels and static layers are written here with one set of options; the XML over 
 import contextlib
 import dataclasses
 import functools
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import rasterio
@@ -22,11 +23,8 @@ from rasterio.warp import Resampling, reproject, transform_bounds
 
 from chipmill.core.errors import AssetMismatchError, AssetReadError, ChipmillError
 from chipmill.core.store import commit_file
-from chipmill.core.tiff import new_tiff
+from chipmill.core.tiff import BLOCK_PX, new_tiff, open_tiff
 from chipmill.region.grid import Lattice, Window
-
-BLOCK_PX: Final = 512
-"""Side of the blocks of our own files; a smaller raster has one block."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -63,7 +61,7 @@ def crs_of(epsg: int) -> CRS:
 
 def read_header(path: Path) -> Header:
     """Open a GeoTIFF and return its header; raises AssetReadError where it is missing or broken."""
-    with open_raster(path) as dataset:
+    with told_reads(path), open_tiff(os.fspath(path)) as dataset:
         return Header(
             path=path,
             crs=_shared(dataset.crs),

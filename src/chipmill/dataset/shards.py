@@ -7,6 +7,7 @@ bytes do not depend on who writes which shard when.
 
 import functools
 from collections.abc import Collection, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
@@ -24,6 +25,7 @@ from chipmill.dataset.selection import ChipsRef
 from chipmill.dataset.shard_plan import tile_key
 from chipmill.dataset.stack import stack_layers
 from chipmill.dataset.statistics import BandSums, merge
+from chipmill.imagery.buffers import lent_buffers
 from chipmill.region.grid import Window
 from chipmill.region.plan import Plan
 from chipmill.region.tiles import Tile
@@ -98,17 +100,23 @@ def _write_shard(
 ) -> list[tuple[int, int, int]]:
     """Cut and write all chips of a shard; the sidecar gets their statistics. Returns (offset, length, crc) of each."""
     planned, spec = planned_chips(chips), record_spec(plan.region)
+    groups, layers = _by_tile(plan, planned.chips(unit)), stack_layers(plan.region)
     samples: list[Sample] = []
     sums: list[tuple[BandSums, ...]] = []
-    for tile, own in _by_tile(plan, planned.chips(unit)):
-        before = planned.counted_before(unit, tile.tile_id) if is_train(unit) else None
-        cut = _cut(plan, tile, own, before)
-        samples += [_sample(tile, chip, pixels, spec) for chip, pixels in zip(own, cut.chips, strict=True)]
-        sums.append(cut.sums)
-    samples.sort(key=lambda sample: record_key(sample.chip_id))
-    extra = {"statistics": [one.texts() for one in merge(sums, len(spec.bands))]} if is_train(unit) else {}
-    with commit_file(path, digest, records=len(samples), extra=extra) as temp:
-        return write_records(temp, samples, spec)
+    with lent_buffers("shards", 1) as (buffers,):
+        free = iter(cutting.empty_chips([chip.window for _, own in groups for chip in own], layers, buffers))
+        for tile, own in groups:
+            before = planned.counted_before(unit, tile.tile_id) if is_train(unit) else None
+            cut, windows = list(islice(free, len(own))), [chip.window for chip in own]
+            stack = plan.version.stack(tile.tile_id)
+            sums.append(cutting.fill_chips(stack, tile, windows, cut, before, layers, buffers))
+            samples += [_sample(tile, chip, pixels, spec) for chip, pixels in zip(own, cut, strict=True)]
+        samples.sort(key=lambda sample: record_key(sample.chip_id))
+        extra = (
+            {"statistics": [one.texts() for one in merge(sums, len(spec.bands))]} if is_train(unit) else {}
+        )
+        with commit_file(path, digest, records=len(samples), extra=extra) as temp:
+            return write_records(temp, samples, spec)
 
 
 def _sample(tile: Tile, chip: Chip, pixels: cutting.Chip, spec: RecordSpec) -> Sample:

@@ -7,7 +7,7 @@ takes a source of another CRS, type or nodata into a VRT without a word, so all 
 import dataclasses
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 from xml.sax.saxutils import escape
 
 from chipmill.core.errors import AssetMismatchError, GridError
@@ -78,6 +78,7 @@ def _lines(
     lattice: Lattice, window: Window, bands: Iterable[Band], folder: Path | None, root: Path | None
 ) -> Iterator[str]:
     transform = ", ".join(repr(float(value)) for value in lattice.transform(window).to_gdal())
+    places: dict[Path, _Place] = {}
     yield f'<VRTDataset rasterXSize="{window.width}" rasterYSize="{window.height}">'
     yield f"  <SRS>{lattice.crs}</SRS>"
     yield f"  <GeoTransform>{transform}</GeoTransform>"
@@ -89,8 +90,10 @@ def _lines(
         yield from _color_lines(band.colors)
         for source in band.sources:
             _check_source(lattice, band, source)
-            name = _filename(source.header.path, folder, root)
-            yield from _source_lines(lattice, window, band, source, name)
+            file = source.header.path
+            if file not in places:
+                places[file] = _placed(lattice, window, band, source, _filename(file, folder, root))
+            yield from _source_lines(band, source, places[file])
         yield "  </VRTRasterBand>"
     yield "</VRTDataset>"
 
@@ -116,7 +119,15 @@ def _check_source(lattice: Lattice, band: Band, source: Source) -> None:
             )
 
 
-def _source_lines(lattice: Lattice, window: Window, band: Band, source: Source, filename: str) -> list[str]:
+class _Place(NamedTuple):
+    """Where a file lies in a VRT: the same for all its bands."""
+
+    filename: str
+    rectangles: tuple[str, ...]
+    """Which part of the file is shown, and where; none where the file lies outside."""
+
+
+def _placed(lattice: Lattice, window: Window, band: Band, source: Source, filename: str) -> _Place:
     header = source.header
     try:
         own = lattice.aligned_window(header.transform, header.width, header.height, str(header.path))
@@ -126,8 +137,19 @@ def _source_lines(lattice: Lattice, window: Window, band: Band, source: Source, 
         ) from error
     common = own.intersection(window)
     if common is None:
-        return []
+        return _Place(filename, ())
     size = f'xSize="{common.width}" ySize="{common.height}"'
+    shown = f'<SrcRect xOff="{common.col_off - own.col_off}" yOff="{common.row_off - own.row_off}" {size}/>'
+    at = (
+        f'<DstRect xOff="{common.col_off - window.col_off}" yOff="{common.row_off - window.row_off}" {size}/>'
+    )
+    return _Place(filename, (shown, at))
+
+
+def _source_lines(band: Band, source: Source, place: _Place) -> list[str]:
+    if not place.rectangles:
+        return []
+    header = source.header
     rows, cols = header.block
     # with the source's properties at hand GDAL opens a source when it is read, not all of them with the VRT
     properties = (
@@ -136,11 +158,10 @@ def _source_lines(lattice: Lattice, window: Window, band: Band, source: Source, 
     )
     return [
         "    <SimpleSource>",
-        f"      {filename}",
+        f"      {place.filename}",
         f"      <SourceBand>{source.band}</SourceBand>",
         f"      <SourceProperties {properties}/>",
-        f'      <SrcRect xOff="{common.col_off - own.col_off}" yOff="{common.row_off - own.row_off}" {size}/>',
-        f'      <DstRect xOff="{common.col_off - window.col_off}" yOff="{common.row_off - window.row_off}" {size}/>',
+        *(f"      {rectangle}" for rectangle in place.rectangles),
         "    </SimpleSource>",
     ]
 

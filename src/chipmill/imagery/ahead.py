@@ -45,7 +45,7 @@ def read_ahead(openings: Sequence[Opening], ahead: int) -> Generator[Ahead]:
     strips are due. A source is closed once its last strip has been used.
     """
     with (
-        lent_buffers(ahead + 1) as rooms,
+        lent_buffers("strips", ahead + 1) as rooms,
         contextlib.ExitStack() as opened,
         ThreadPoolExecutor(ahead, "chipmill-ahead", rasterio.Env().__enter__) as pool,
     ):

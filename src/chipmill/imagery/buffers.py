@@ -19,6 +19,7 @@ class Buffers:
         """Return an array that holds anything, good until the next call with that name."""
         size = int(np.prod(shape)) * dtype.itemsize
         if name not in self._kept or self._kept[name].size < size:
+            self._kept.pop(name, None)  # before a larger one is made
             self._kept[name] = np.empty(size, np.uint8)
         return self._kept[name][:size].view(dtype).reshape(shape)
 
@@ -29,7 +30,8 @@ class _Local(threading.local):
 
 
 _local: Final = _Local()
-_spare: Final[list[Buffers]] = []
+_spare: Final[dict[str, list[Buffers]]] = {}
+_guard: Final = threading.Lock()
 
 
 def scratch() -> Buffers:
@@ -38,8 +40,16 @@ def scratch() -> Buffers:
 
 
 @contextlib.contextmanager
-def lent_buffers(count: int) -> Iterator[list[Buffers]]:
-    """Lend some buffers; the next who asks gets them again, and no more than ``count`` are kept."""
-    taken = [_spare.pop() if _spare else Buffers() for _ in range(count)]
+def lent_buffers(purpose: str, count: int) -> Iterator[list[Buffers]]:
+    """Lend some buffers; the next who asks for the same purpose gets them again.
+
+    Those of other purposes are let go: a process works on one stage after the other.
+    """
+    with _guard:
+        for other in [name for name in _spare if name != purpose]:
+            del _spare[other]
+        spare = _spare.setdefault(purpose, [])
+        taken = [spare.pop() if spare else Buffers() for _ in range(count)]
     yield taken
-    _spare.extend(taken[: max(0, count - len(_spare))])
+    with _guard:
+        spare.extend(taken)

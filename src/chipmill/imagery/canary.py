@@ -5,6 +5,7 @@ without an error, for reads of a million pixels and more. Pins keep such a pair 
 out of an environment that somebody else made; so a run asks the canary before it reads its first pixel.
 """
 
+import threading
 from functools import cache
 from typing import Final
 
@@ -18,6 +19,7 @@ from chipmill.core.errors import CanaryError
 SIDE_PX: Final = 2048  # of the VRT
 READS_PX: Final = (256, 1024, 2048)  # sides of the reads tried; from 1,000,000 px on GDAL reads with threads
 
+_guard: Final = threading.Lock()
 _SOURCE: Final = """
 <SimpleSource>
   <SourceFilename relativeToVRT="0">/vsimem/chipmill-canary-{x}-{y}.tif</SourceFilename><SourceBand>1</SourceBand>
@@ -48,7 +50,8 @@ def require_safe_gdal() -> None:
     Raises:
         CanaryError: a read of the canary gave pixels.
     """
-    silent = silent_reads()
+    with _guard:  # of two threads that open the same missing files at once, one was told nothing once
+        silent = silent_reads()
     if silent:
         raise CanaryError(
             f"rasterio {rasterio.__version__} with GDAL {rasterio.__gdal_version__} reads a VRT whose sources are "

@@ -7,6 +7,7 @@ what it was made from, so that one that is already good is never made again, and
 import contextlib
 import dataclasses
 import functools
+import math
 import tempfile
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -23,7 +24,7 @@ from chipmill.core.errors import AssetReadError, BadInputError, ChipmillError
 from chipmill.core.links import refuse_links
 from chipmill.core.store import commit_file, fingerprint, is_good
 from chipmill.core.tables import RANKING, read_table
-from chipmill.core.tiff import IN_MEMORY_BYTES, new_tiff
+from chipmill.core.tiff import BLOCK_PX, IN_MEMORY_BYTES, new_tiff
 from chipmill.core.units import Batch, BatchResult, UnitResult, failures, work_batch
 from chipmill.imagery import kernels
 from chipmill.imagery.ahead import Ahead, read_ahead
@@ -36,12 +37,12 @@ from chipmill.imagery.negatives import Negatives, refuse_doubtful
 from chipmill.imagery.orders import STAGE_VERSION, Order, Orders, composite_file
 from chipmill.imagery.reducers import reduce_bands
 from chipmill.imagery.strips import AHEAD, Strip, StripSource, open_blocks
+from chipmill.imagery.workers import Behind
 from chipmill.region.imagery import Imagery
 from chipmill.region.plan import Plan
 from chipmill.region.slots import Slot
 
 STAGE: Final = "composite_tiles"
-BLOCK_PX: Final = 512
 
 
 def composite_tiles(plan: Plan, ranking: RankingRef, batch: Batch) -> BatchResult:
@@ -67,9 +68,10 @@ def composite_tiles(plan: Plan, ranking: RankingRef, batch: Batch) -> BatchResul
         for _, order, slot in todo:
             _check_empty(order, slot)
         missing = [(path, order) for path, order, _ in todo if not is_good(path, order.fingerprint)]
-        with contextlib.closing(strips_of([order for _, order in missing])) as strips:
+        # The files of a composite are synced one after the other: meanwhile the next slot is composed.
+        with contextlib.closing(strips_of([order for _, order in missing])) as strips, Behind() as behind:
             for path, order in missing:
-                write_composite(path, order, strips)
+                write_composite(path, order, strips, behind)
         return UnitResult(products=tuple(path for path, _, _ in todo))
 
     def unit_fingerprint(unit: str) -> str:
@@ -88,28 +90,39 @@ def _check_empty(order: Order, slot: Slot) -> None:
         )
 
 
-def write_composite(path: Path, order: Order, strips: Iterator[Ahead] | None = None) -> None:
+def write_composite(
+    path: Path, order: Order, strips: Iterator[Ahead] | None = None, behind: Behind | None = None
+) -> None:
     """Compose and commit one composite: data bands int (out.dtype), then the counts; tiled, ZSTD 1, predictor 2.
 
     ``strips`` are those of :func:`strips_of` and stand at the order's first one; None opens the order's files.
+    ``behind`` writes and commits it after the call; None does so in the call.
 
     Raises AssetReadError, TransientReadError, AssetMismatchError, DiskFullError.
     """
     grid = order.grid
     depth, dtype = len(order.names), np.dtype(order.imagery.out.dtype)
     _check_nodata(order.imagery)
-    size = depth * grid.height * grid.width * dtype.itemsize
+    shape = (depth, grid.height, grid.width)
     refuse_links(path.parent)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=path.parent) as scratch:
-        image: NDArray[Any]
-        if size > IN_MEMORY_BYTES:
-            image = np.asarray(np.memmap(scratch, dtype, "w+", shape=(depth, grid.height, grid.width)))
-        else:
-            image = np.empty((depth, grid.height, grid.width), dtype)
-        extra = _compose_checked(order, image, strips)
-        with commit_file(path, order.fingerprint, extra=extra) as temp:
-            _write_tiff(temp, image, order)
+    image: NDArray[Any]
+    if math.prod(shape) * dtype.itemsize > IN_MEMORY_BYTES:
+        with tempfile.TemporaryFile(dir=path.parent) as scratch:
+            image = np.asarray(np.memmap(scratch, dtype, "w+", shape=shape))
+            _commit(path, order, image, _compose_checked(order, image, strips))
+        return
+    image = np.empty(shape, dtype)
+    finish = functools.partial(_commit, path, order, image, _compose_checked(order, image, strips))
+    if behind is None:
+        finish()
+    else:
+        behind.do(finish)
+
+
+def _commit(path: Path, order: Order, image: NDArray[Any], extra: Mapping[str, Any]) -> None:
+    with commit_file(path, order.fingerprint, extra=extra) as temp:
+        _write_tiff(temp, image, order)
 
 
 def _compose_checked(order: Order, image: NDArray[Any], strips: Iterator[Ahead] | None) -> dict[str, Any]:
@@ -237,5 +250,5 @@ def _write_tiff(path: Path, image: NDArray[Any], order: Order) -> None:
 
 
 def _block(size: int) -> int:
-    """Return the side of a block: 512 px, or the next multiple of 16 over a smaller tile."""
+    """Return the side of a block, in pixels, or the next multiple of 16 over a smaller tile."""
     return min(BLOCK_PX, -(-size // 16) * 16)

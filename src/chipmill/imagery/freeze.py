@@ -27,14 +27,18 @@ _EXTENSIONS: Final = (
 
 def write_items(path: Path, items: Sequence[Item], fingerprint: str) -> None:
     """Commit items.parquet in the order of the items; ``fingerprint`` is that of the answer."""
-    import stac_geoparquet.arrow as sga
+    from stac_geoparquet.arrow import to_parquet
+
+    # parse_stac_items_to_arrow does the same after it has summed up all memory of the process for a log
+    from stac_geoparquet.arrow._api import stac_items_to_arrow
 
     rows = [_row(item) for item in items]
     with commit_file(path, fingerprint, records=len(items)) as temp:
         if not rows:
             _write_empty(temp)
             return
-        sga.to_parquet(sga.parse_stac_items_to_arrow(rows), temp, compression="zstd")
+        batch = stac_items_to_arrow(rows)
+        to_parquet(pa.RecordBatchReader.from_batches(batch.schema, [batch]), temp, compression="zstd")
 
 
 def _write_empty(path: Path) -> None:

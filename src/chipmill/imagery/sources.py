@@ -194,13 +194,14 @@ def check_metadata(dataset: DatasetReader, asset: Asset, location: str) -> None:
     Raises:
         AssetMismatchError: EPSG code, shape or transform (by more than a hundredth of a pixel) differ, or no CRS.
     """
-    name = redact(location)
     if dataset.crs is None:
         raise AssetMismatchError(
-            f"{name} has no CRS: it cannot be placed: write its georeference into the file"
+            f"{redact(location)} has no CRS: it cannot be placed: write its georeference into the file"
         )
     if not 1 <= asset.band <= dataset.count:
-        raise AssetMismatchError(f"{name} has {dataset.count} bands and its item speaks of band {asset.band}")
+        raise AssetMismatchError(
+            f"{redact(location)} has {dataset.count} bands and its item speaks of band {asset.band}"
+        )
     told: list[str] = []
     epsg = dataset.crs.to_epsg() if asset.epsg is not None else None
     if epsg is not None and epsg != asset.epsg:
@@ -212,7 +213,7 @@ def check_metadata(dataset: DatasetReader, asset: Asset, location: str) -> None:
         told.append(f"transform {asset.transform[:6]}, shape {asset.shape} against {there} in the file")
     if told:
         raise AssetMismatchError(
-            f"the item of {name} says {' and '.join(told)}: the file's georeference is what counts: mend the item"
+            f"the item of {redact(location)} says {' and '.join(told)}: the file's georeference is what counts: mend the item"
         )
 
 

@@ -1,9 +1,10 @@
-"""The threads that read blocks: one set per process, and how their results are waited for."""
+"""The threads beside the one that works on a unit: those that read blocks, and one that writes what is finished."""
 
 import functools
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Executor, Future, ThreadPoolExecutor, wait
+from typing import Self
 
 import rasterio
 
@@ -19,6 +20,35 @@ def readers(count: int) -> Executor:
 @functools.cache
 def _readers(_process: int, count: int) -> Executor:
     return ThreadPoolExecutor(count, "chipmill-read", rasterio.Env().__enter__)
+
+
+class Behind:
+    """Does one thing at a time in a thread of its own, while the one who asked goes on.
+
+    What it raises reaches whoever asks for the next thing, or leaves the block.
+    """
+
+    def __enter__(self) -> Self:
+        self._pool = ThreadPoolExecutor(1, "chipmill-behind", rasterio.Env().__enter__)
+        self._last: Future[None] | None = None
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            if kind is None:
+                self._wait()
+        finally:
+            self._pool.shutdown()
+
+    def do(self, work: Callable[[], None]) -> None:
+        """Begin something, once what was begun before is done."""
+        self._wait()
+        self._last = self._pool.submit(work)
+
+    def _wait(self) -> None:
+        last, self._last = self._last, None
+        if last is not None:
+            last.result()
 
 
 def results[T](futures: Sequence[Future[T]]) -> list[T]:

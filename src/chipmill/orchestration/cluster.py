@@ -24,6 +24,7 @@ from chipmill.imagery.blocks import THREADS_ENV, threads
 from chipmill.orchestration.records import close_records, for_the_screen
 from chipmill.orchestration.settings import Settings, read_settings
 
+WORKER_HEAPS: Final = 2
 DASK_CONFIG: Final[dict[str, Any]] = {
     # With the default of 15 s a worker that is still importing after a crash is given up for good, and the run hangs.
     "distributed.deploy.lost-worker-timeout": "10m",
@@ -31,6 +32,10 @@ DASK_CONFIG: Final[dict[str, Any]] = {
     # A lower number blames the batches that only waited on the worker that died.
     "distributed.scheduler.allowed-failures": 3,
     "distributed.worker.preload": ["chipmill.orchestration.worker"],
+    # It walks the stacks of all threads a hundred times a second: a twelfth of what workers and scheduler do.
+    "distributed.worker.profile.enabled": False,
+    # The C library gives each of a worker's threads a heap of its own, and keeps what a thread has freed in it.
+    "distributed.nanny.pre-spawn-environ.MALLOC_ARENA_MAX": WORKER_HEAPS,
 }
 _SHARE: Final = 0.8
 _STILL_CUT_S: Final = 3.0

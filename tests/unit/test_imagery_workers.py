@@ -1,0 +1,95 @@
+"""What is done beside the one who works: in order, one at a time, and no error of it is lost."""
+
+import threading
+
+import numpy as np
+import pytest
+
+from chipmill.core.errors import DiskFullError
+from chipmill.imagery import canary
+from chipmill.imagery.buffers import lent_buffers
+from chipmill.imagery.workers import Behind
+
+
+def test_one_after_the_other_while_the_owner_goes_on():
+    go, done = threading.Event(), []
+
+    def first():
+        assert go.wait(30)
+        done.append("first")
+
+    with Behind() as behind:
+        behind.do(first)
+        assert done == []  # the owner is here, and the first is not done
+        go.set()
+        behind.do(lambda: done.append("second"))
+        assert done[0] == "first"
+    assert done == ["first", "second"]
+
+
+def _fail():
+    raise DiskFullError("no space is left")
+
+
+def test_an_error_reaches_who_asks_for_the_next():
+    done = []
+    with Behind() as behind:
+        behind.do(_fail)
+        with pytest.raises(DiskFullError):
+            behind.do(lambda: done.append("after it"))
+    assert done == []
+
+
+def test_an_error_of_the_last_reaches_the_end():
+    with pytest.raises(DiskFullError), Behind() as behind:
+        behind.do(_fail)
+
+
+def test_the_owners_error_waits_for_what_is_under_way():
+    done = []
+
+    def owner():
+        with Behind() as behind:
+            behind.do(lambda: done.append("written"))
+            raise KeyError("the owner")
+
+    with pytest.raises(KeyError):
+        owner()
+    assert done == ["written"]
+
+
+def test_buffers_are_lent_again_for_their_purpose_alone():
+    with lent_buffers("one", 2) as rooms:
+        kept = [room.array("x", (3,), np.dtype(np.int16)) for room in rooms]
+    with lent_buffers("one", 2) as rooms:
+        again = [room.array("x", (3,), np.dtype(np.int16)) for room in rooms]
+    assert {id(one.base) for one in kept} == {id(one.base) for one in again}
+    with lent_buffers("other", 1) as (room,):
+        fresh = room.array("x", (3,), np.dtype(np.int16))
+    assert id(fresh.base) not in {id(one.base) for one in kept}
+    with lent_buffers("one", 1) as (room,):
+        assert id(room.array("x", (3,), np.dtype(np.int16)).base) not in {id(one.base) for one in kept}
+
+
+def test_the_canary_is_asked_by_one_thread_at_a_time(monkeypatch):
+    inside, most = [], []
+
+    def reads():
+        inside.append(1)
+        most.append(len(inside))
+        threading.Event().wait(0.05)
+        inside.pop()
+        return ()
+
+    monkeypatch.setattr(canary, "silent_reads", reads)
+    canary.require_safe_gdal.cache_clear()
+    try:
+        threads = [threading.Thread(target=canary.require_safe_gdal) for _ in range(4)]
+        for one in threads:
+            one.start()
+        for one in threads:
+            one.join()
+    finally:
+        canary.require_safe_gdal.cache_clear()
+    assert most
+    assert set(most) == {1}
