@@ -148,9 +148,8 @@ def _prepare(folder: Path, side: int, times: int) -> tuple[dict[str, Any], list[
 
 def _measure(folder: Path, side: int, turns: int, blocks: list[Block]) -> Measured:
     """Warm up, then read and build in turn; runs in a fresh process."""
-    os.environ["CHIPMILL_THREADS"] = str(
-        THREADS
-    )  # that read, of the process; as many units are worked on at once
+    # Of the process: so many threads read, and so many units are worked on at once.
+    os.environ["CHIPMILL_THREADS"] = str(THREADS)
     from benchmarks import chain
     from benchmarks.archive import Square
     from benchmarks.composite import blocks_bytes, read_blocks

@@ -45,6 +45,17 @@ def test_an_error_of_the_last_reaches_the_end():
         behind.do(_fail)
 
 
+def test_an_error_is_not_lost_when_the_owner_fails_too():
+    def owner():
+        with Behind() as behind:
+            behind.do(_fail)
+            raise KeyError("the owner")
+
+    with pytest.raises(DiskFullError) as caught:
+        owner()
+    assert isinstance(caught.value.__context__, KeyError)
+
+
 def test_the_owners_error_waits_for_what_is_under_way():
     done = []
 

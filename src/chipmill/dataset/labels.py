@@ -38,7 +38,7 @@ from chipmill.region.plan import Plan
 from chipmill.region.tiles import Tile, cover_mask
 from chipmill.region.vectors import is_vector
 
-STAGE_VERSION: Final = 2
+STAGE_VERSION: Final = 1
 STAGE: Final = "grid_layers"
 _GLANCE_ITEMS: Final = 16
 

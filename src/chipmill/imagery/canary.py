@@ -50,7 +50,9 @@ def require_safe_gdal() -> None:
     Raises:
         CanaryError: a read of the canary gave pixels.
     """
-    with _guard:  # of two threads that open the same missing files at once, one was told nothing once
+    with (
+        _guard
+    ):  # of two threads that opened the same missing files at once, one was seen to be told of no error
         silent = silent_reads()
     if silent:
         raise CanaryError(

@@ -25,7 +25,7 @@ from chipmill.region.plan import Plan
 from chipmill.region.slots import Slot
 from chipmill.region.tiles import Tile
 
-STAGE_VERSION: Final = 2
+STAGE_VERSION: Final = 1
 """Of the composites: raise it when the same order gives other pixels."""
 VALID_COUNT: Final = "valid_count"
 OBSERVED_COUNT: Final = "observed_count"

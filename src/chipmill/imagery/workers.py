@@ -25,7 +25,7 @@ def _readers(_process: int, count: int) -> Executor:
 class Behind:
     """Does one thing at a time in a thread of its own, while the one who asked goes on.
 
-    What it raises reaches whoever asks for the next thing, or leaves the block.
+    What it raises reaches whoever asks for the next thing or leaves the block, also by an error of his own.
     """
 
     def __enter__(self) -> Self:
@@ -35,7 +35,7 @@ class Behind:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         try:
-            if kind is None:
+            if kind is None or issubclass(kind, Exception):
                 self._wait()
         finally:
             self._pool.shutdown()
