@@ -31,7 +31,7 @@ from chipmill.imagery.validity import settle
 from chipmill.imagery.workers import readers, results
 from chipmill.region.grid import Window
 
-BUDGET_BYTES: Final = 48 << 20
+BUDGET_BYTES: Final = 96 << 20
 """Of the values and validity of the windows that are held at once."""
 _MASKS_SHARE: Final = 4
 """A quarter as much may hold rows of masks that the next window needs too."""
