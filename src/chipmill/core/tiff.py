@@ -18,11 +18,8 @@ if TYPE_CHECKING:
 
 IN_MEMORY_BYTES: Final = 256 << 20
 """A raster of more bytes, not compressed, is not held in memory."""
-BLOCK_PX: Final = 256
-"""Side of the blocks of what the rooms write for themselves; a smaller raster has one block.
-
-Windows of chips reach beyond the tile and the shard they are cut for, and each block that they touch is decoded whole.
-"""
+BLOCK_PX: Final = 512
+"""Side of the blocks of what the rooms write for themselves; a smaller raster has one block."""
 _ROWS: Final = 512
 
 

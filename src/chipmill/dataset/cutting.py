@@ -98,9 +98,9 @@ def cut_windows(
     Raises:
         AssetReadError: a source is missing or broken.
     """
-    buffers = Buffers()
-    chips = empty_chips(windows, layers, buffers)
-    return Cut(chips, fill_chips(path, tile, windows, chips, before, layers, buffers))
+    # each chip in memory of its own, so that one that is kept does not keep the others
+    chips = [chip for window in windows for chip in empty_chips([window], layers, Buffers())]
+    return Cut(chips, fill_chips(path, tile, windows, chips, before, layers, Buffers()))
 
 
 def empty_chips(windows: Sequence[Window], layers: Sequence[StackBand], buffers: Buffers) -> list[Chip]:

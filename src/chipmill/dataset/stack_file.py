@@ -26,8 +26,8 @@ from chipmill.core.tiff import open_tiff
 from chipmill.dataset.vrt import GDAL_TYPES
 from chipmill.region.grid import Window
 
-_OPEN: Final = 64
-"""Files that are open at once; each holds memory for a block."""
+_OPEN: Final = 16
+"""Files that are open at once; each holds memory for a block, and a strip of a stack wants each file once."""
 _PARTS: Final = frozenset({"Description", "NoDataValue", "ColorInterp", "ColorTable", "SimpleSource"})
 """Of a band, as our VRTs have them."""
 _TYPES: Final = {told: dtype for dtype, told in GDAL_TYPES.items()}

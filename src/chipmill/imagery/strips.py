@@ -31,10 +31,10 @@ from chipmill.imagery.validity import settle
 from chipmill.imagery.workers import readers, results
 from chipmill.region.grid import Window
 
-BUDGET_BYTES: Final = 96 << 20
+BUDGET_BYTES: Final = 72 << 20
 """Of the values and validity of the windows that are held at once."""
-_MASKS_SHARE: Final = 4
-"""A quarter as much may hold rows of masks that the next window needs too."""
+_MASKS_SHARE: Final = 3
+"""A third as much may hold rows of masks that the next window needs too."""
 AHEAD: Final = 2
 """Windows that are read at once, so that no thread waits for the last block of one of them."""
 _HELD: Final = AHEAD + 1
