@@ -45,8 +45,7 @@ def build(region: Region, threads: int = 1) -> DatasetRef:
 def stacked(region: Region) -> tuple[Plan, StackRef]:
     """Run the stages up to the stacks, for those who measure what comes after."""
     plan = planning.tile_aoi(region)
-    with _workers(1) as work:
-        return plan, _stacked(plan, work)[2]
+    return plan, _stacked(plan, None)[2]
 
 
 @contextlib.contextmanager

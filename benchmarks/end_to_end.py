@@ -53,14 +53,16 @@ class Measured:
 
 def run(quick: bool) -> list[Figure]:
     """Return the figures; ``quick`` takes 1024 px and fewer turns."""
+    # Here, since the processes that are measured import this file: they shall not hold what a cluster needs.
+    from chipmill.orchestration.cluster import WORKER_HEAPS
+
     side, turns = (1024, 1) if quick else (2048, 5)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         spawn = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(1, spawn) as pool:
             spec, blocks = pool.submit(_prepare, folder, side, 1 if quick else 2).result()
-        # as the processes of the cluster have it, see chipmill.orchestration.cluster
-        heaps = patch.dict(os.environ, MALLOC_ARENA_MAX="2")
+        heaps = patch.dict(os.environ, MALLOC_ARENA_MAX=str(WORKER_HEAPS))  # read when a process starts
         with heaps, ProcessPoolExecutor(1, spawn) as pool:
             ours = pool.submit(_measure, folder, side, turns, blocks).result()
         script = _script(folder, spec)

@@ -25,6 +25,7 @@ from chipmill.orchestration.records import close_records, for_the_screen
 from chipmill.orchestration.settings import Settings, read_settings
 
 WORKER_HEAPS: Final = 2
+"""Of the C library in a worker: it would give each thread one of its own, and keep in it what the thread has freed."""
 DASK_CONFIG: Final[dict[str, Any]] = {
     # With the default of 15 s a worker that is still importing after a crash is given up for good, and the run hangs.
     "distributed.deploy.lost-worker-timeout": "10m",
@@ -34,7 +35,6 @@ DASK_CONFIG: Final[dict[str, Any]] = {
     "distributed.worker.preload": ["chipmill.orchestration.worker"],
     # It walks the stacks of all threads a hundred times a second: a twelfth of what workers and scheduler do.
     "distributed.worker.profile.enabled": False,
-    # The C library gives each of a worker's threads a heap of its own, and keeps what a thread has freed in it.
     "distributed.nanny.pre-spawn-environ.MALLOC_ARENA_MAX": WORKER_HEAPS,
 }
 _SHARE: Final = 0.8
