@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -9,6 +10,8 @@ from pathlib import Path
 
 import pytest
 from tests.faults.store import cell
+from tests.faults.store.disk import SIZE
+from tests.faults.store.verbs import CONVERSIONS, PAIRS, converted
 
 NIGHTLY = os.environ.get("CHIPMILL_PROFILE") == "nightly"
 FORGES = 2
@@ -97,3 +100,38 @@ def built(forges, inputs, tmp_path_factory):
         return made[key]
 
     return build
+
+
+@pytest.fixture(scope="session")
+def pairs(built, forges, tmp_path_factory):
+    """A built cell with a folder of pairs beside its output."""
+    start, _ = built({"dataset": cell.FIRST})
+    folder = cell.copy_cell(start, tmp_path_factory.mktemp("pairs") / "cell")
+    forges[0].done(folder, verb="to-folders")
+    shutil.move(converted(folder), folder / PAIRS)
+    return folder
+
+
+@pytest.fixture(scope="session", params=CONVERSIONS)
+def conversion(request, pairs, forges, tmp_path_factory):
+    """A verb, what it makes when nothing disturbs it, and the calls that takes."""
+    folder = cell.copy_cell(pairs, tmp_path_factory.mktemp("converted") / "cell")
+    events = forges[0].done(folder, verb=request.param)["events"]
+    made = cell.tree(converted(folder))
+    assert made
+    return request.param, made, events
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A folder on a file system of 4 MB of its own."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    if shutil.which("mount") is None:
+        pytest.skip("no tmpfs can be mounted here: there is no mount")
+    command = ["mount", "-t", "tmpfs", "-o", f"size={SIZE}", "tmpfs", folder]
+    mounted = subprocess.run(command, check=False, capture_output=True, text=True)
+    if mounted.returncode:
+        pytest.skip(f"no tmpfs can be mounted here: {mounted.stderr.strip()}")
+    yield folder
+    subprocess.run(["umount", "--lazy", folder], check=True)

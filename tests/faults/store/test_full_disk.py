@@ -1,14 +1,14 @@
 """A disk that is really full: a tmpfs of 4 MB, on which pyarrow's and GDAL's own writes fail too."""
 
-import re
 import shutil
-import subprocess
 
 import numpy as np
 import pytest
 from rasterio.io import MemoryFile
 from tests.faults.store import cell
 from tests.faults.store.conftest import NIGHTLY
+from tests.faults.store.disk import PAGE, SIZE, empty, fill, refused_path
+from tests.faults.store.verbs import converted
 from tests.imagery_world import LATTICE, PLACE, SIDE, read
 
 from chipmill.core import store, tiff
@@ -18,64 +18,59 @@ from chipmill.dataset.rasters import write_layer
 from chipmill.dataset.verify import verify_dataset
 from chipmill.region.grid import Window
 
-SIZE = 4 << 20
-PAGE = 4096
 STEP = PAGE * (1 if NIGHTLY else 17)
-SENTENCE = re.compile(
-    r"no space is left to write (\S+) \(([\d,]+) bytes free\): free some and run the same command"
-)
-
-
-@pytest.fixture
-def small_disk(tmp_path):
-    """A folder on a file system of 4 MB of its own."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    if shutil.which("mount") is None:
-        pytest.skip("no tmpfs can be mounted here: there is no mount")
-    command = ["mount", "-t", "tmpfs", "-o", f"size={SIZE}", "tmpfs", folder]
-    mounted = subprocess.run(command, check=False, capture_output=True, text=True)
-    if mounted.returncode:
-        pytest.skip(f"no tmpfs can be mounted here: {mounted.stderr.strip()}")
-    yield folder
-    subprocess.run(["umount", "--lazy", folder], check=True)
-
-
-def fill(folder, leave):
-    """Take all space but ``leave`` bytes."""
-    with (folder / "filler").open("wb") as stream:
-        stream.write(bytes(shutil.disk_usage(folder).free - leave))
+OTHER = {"dataset": cell.SECOND, "imagery": cell.REDUCED}
+"""A second build that makes every composite anew."""
+SELECT = {"dataset": cell.SECOND, "verb": "select"}
 
 
 @pytest.mark.timeout(3600 if NIGHTLY else 120)
-def test_a_full_disk_is_named_with_its_place_and_the_version_in_force_stays(built, forges, small_disk):
+@pytest.mark.parametrize("run", [OTHER, SELECT], ids=["build", "select"])
+def test_a_full_disk_is_named_with_its_place_and_the_version_in_force_stays(run, built, forges, small_disk):
     """From no space at all up to where the run fits: whatever is being written then, the answer is the same."""
-    other = {"dataset": cell.SECOND, "imagery": cell.REDUCED}
-    whole, _ = built({"dataset": cell.FIRST}, other)
+    whole, _ = built({"dataset": cell.FIRST}, run)
     start, _ = built({"dataset": cell.FIRST})
     reached = set()
     for leave in range(0, SIZE, STEP):
         folder = cell.copy_cell(start, small_disk / "cell")
         fill(small_disk, leave)
-        told = forges[0].run(folder, **other)
-        told_of = SENTENCE.search(told["message"])
+        told = forges[0].run(folder, **run)
         if told["error"] is None:
             break
-        assert told_of, told
-        assert told_of[1].startswith(str(folder / "out"))
-        assert int(told_of[2].replace(",", "")) <= leave
-        reached.add(told_of[1].rpartition(".")[2])
+        reached.add(refused_path(told, folder, leave).rpartition(".")[2])
         versions = cell.cell_of(folder).versions
         assert versions.current() == 1
         assert verify_dataset(cell.cell_of(folder).root, data=True).problems == ()
         assert list((folder / "out").rglob(".tmp-*")) == []
-        (small_disk / "filler").unlink()
-        forges[0].done(folder, **other)
+        empty(small_disk)
+        forges[0].done(folder, **run)
         cell.assert_finished(folder, whole, 1)
         shutil.rmtree(folder)
     else:
         pytest.fail("the run never fitted")
     assert {"parquet", "json"} <= reached
+
+
+@pytest.mark.timeout(3600 if NIGHTLY else 120)
+def test_a_conversion_on_a_full_disk_leaves_nothing_and_says_where(conversion, pairs, forges, small_disk):
+    verb, made, _ = conversion
+    refused = 0
+    for leave in range(0, SIZE, PAGE * (1 if NIGHTLY else 3)):  # what it makes is small
+        folder = cell.copy_cell(pairs, small_disk / "cell")
+        fill(small_disk, leave)
+        told = forges[0].run(folder, verb=verb)
+        if told["error"] is None:
+            break
+        refused_path(told, folder, leave)
+        assert not converted(folder).exists()
+        empty(small_disk)
+        forges[0].done(folder, verb=verb)
+        assert cell.tree(converted(folder)) == made
+        shutil.rmtree(folder)
+        refused += 1
+    else:
+        pytest.fail("the conversion never fitted")
+    assert refused > 3
 
 
 @pytest.mark.parametrize("in_memory", [tiff.IN_MEMORY_BYTES, 0], ids=["small", "large"])
@@ -96,7 +91,7 @@ def test_a_raster_that_gdal_loses_at_its_close_is_not_committed(small_disk, monk
             lost = False
         except OSError:
             lost = True
-        (small_disk / "filler").unlink()
+        empty(small_disk)
         if not lost:
             assert np.array_equal(np.stack(list(read(path).values())), pixels)
             break
@@ -127,7 +122,7 @@ def test_a_map_is_whole_or_refused_with_the_place(small_disk, tmp_path, monkeypa
                     tiff.copy_tiff(source, temp, options, codes.nbytes)
             except DiskFullError as error:
                 said.append(str(error))
-            (small_disk / "filler").unlink()
+            empty(small_disk)
             if path.exists():
                 break
         assert len(said) > 3

@@ -1,12 +1,11 @@
 """`select` and `convert`, killed and out of space: what they make appears whole or not at all, and is made by the next call."""
 
 import random
-import shutil
 
 import pytest
 from tests.faults.store import cell
 from tests.faults.store.conftest import NIGHTLY
-from tests.faults.store.verbs import CONVERSIONS, PAIRS, converted
+from tests.faults.store.verbs import converted
 
 from chipmill.dataset.verify import verify_dataset
 
@@ -69,26 +68,6 @@ def test_a_select_that_cannot_write_leaves_the_version_in_force(code, first, sel
 
     share_out(job, range(1 if NIGHTLY else first, events + 1, STEP))
     assert failed
-
-
-@pytest.fixture(scope="module")
-def pairs(built, forges, tmp_path_factory):
-    """A built cell with a folder of pairs beside its output."""
-    start, _ = built({"dataset": cell.FIRST})
-    folder = cell.copy_cell(start, tmp_path_factory.mktemp("pairs") / "cell")
-    forges[0].done(folder, verb="to-folders")
-    shutil.move(converted(folder), folder / PAIRS)
-    return folder
-
-
-@pytest.fixture(scope="module", params=CONVERSIONS)
-def conversion(request, pairs, forges, tmp_path_factory):
-    """A verb, what it makes when nothing disturbs it, and the calls that takes."""
-    folder = cell.copy_cell(pairs, tmp_path_factory.mktemp("converted") / "cell")
-    events = forges[0].done(folder, verb=request.param)["events"]
-    made = cell.tree(converted(folder))
-    assert made
-    return request.param, made, events
 
 
 def assert_whole_or_absent(folder, made):
