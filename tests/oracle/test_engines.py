@@ -12,12 +12,12 @@ from rasterio.warp import calculate_default_transform
 from tests import imagery_world as iw
 from tests.fault_archive import serve
 
+from chipmill.core.buffers import Buffers
 from chipmill.core.errors import AssetMismatchError, AssetReadError, ChipmillError, TransientReadError
 from chipmill.core.store import sha256_file
 from chipmill.core.tables import RANKING, read_table
 from chipmill.core.units import load_batches
 from chipmill.imagery import composite, engine_odc, engine_stackstac, engines, sources
-from chipmill.imagery.buffers import Buffers
 from chipmill.imagery.catalog import search_items
 from chipmill.imagery.hrefs import source_root
 from chipmill.imagery.orders import Orders

@@ -5,10 +5,10 @@ import threading
 import numpy as np
 import pytest
 
+from chipmill.core.buffers import lent_buffers
 from chipmill.core.errors import DiskFullError
 from chipmill.imagery import canary
-from chipmill.imagery.buffers import lent_buffers
-from chipmill.imagery.workers import Behind
+from chipmill.imagery.workers import Behind, lent_readers
 
 
 def test_one_after_the_other_while_the_owner_goes_on():
@@ -104,3 +104,30 @@ def test_the_canary_is_asked_by_one_thread_at_a_time(monkeypatch):
         canary.require_safe_gdal.cache_clear()
     assert most
     assert set(most) == {1}
+
+
+def _reading():
+    return [one.name for one in threading.enumerate() if one.name.startswith("chipmill-read")]
+
+
+def test_readers_are_shared_while_they_are_lent_and_end_with_the_last_user():
+    with lent_readers(2) as one:
+        one.submit(int).result(30)
+        with lent_readers(2) as other:
+            assert other is one
+        assert one.submit(_reading).result(30)  # the first user is still here
+    assert _reading() == []
+    with lent_readers(2) as next_ones:
+        assert next_ones is not one
+        assert next_ones.submit(int).result(30) == 0
+
+
+def test_readers_end_also_when_their_user_fails():
+    def user():
+        with lent_readers(2) as pool:
+            pool.submit(int).result(30)
+            raise KeyError("the user")
+
+    with pytest.raises(KeyError):
+        user()
+    assert _reading() == []

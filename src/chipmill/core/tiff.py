@@ -9,9 +9,14 @@ import contextlib
 import errno
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from chipmill.core.buffers import scratch
 
 if TYPE_CHECKING:
     from rasterio.io import DatasetReader, DatasetWriter
@@ -21,6 +26,11 @@ IN_MEMORY_BYTES: Final = 256 << 20
 BLOCK_PX: Final = 512
 """Side of the blocks of what the rooms write for themselves; a smaller raster has one block."""
 _ROWS: Final = 512
+_WHOLE_BYTES: Final = 64 << 20
+"""Whole blocks that take more than this are left to GDAL: those of a file that is one block from end to end."""
+
+type Box = tuple[int, int, int, int]
+"""Column, row, width and height in pixels of a file."""
 
 
 def open_tiff(name: str, **options: Any) -> "DatasetReader":
@@ -36,6 +46,37 @@ def open_tiff(name: str, **options: Any) -> "DatasetReader":
         with contextlib.suppress(RasterioIOError):  # the other one says why, or can
             return rasterio.open(name, driver="LIBERTIFF", sharing=False, **options)
     return rasterio.open(name, driver="GTiff", sharing=False, **options)
+
+
+def read_blocks(dataset: Any, numbers: int | Sequence[int], place: Box, out: NDArray[Any]) -> None:
+    """Fill ``out`` with a window of a band ``(y, x)``, or of several ``(band, y, x)``, by whole blocks.
+
+    What a window leaves of its blocks would go through memory that GDAL's second driver takes anew for each file and
+    thread, and keeps after the file was closed; here it goes through memory of the thread that is used again. ``out`` is
+    of the file's type or a wider one. Raises rasterio's errors.
+    """
+    from rasterio.windows import Window
+
+    whole = _whole_blocks(dataset, place)
+    count = 1 if isinstance(numbers, int) else len(numbers)
+    dtype = np.dtype(dataset.dtypes[0])
+    if whole == place or count * whole[2] * whole[3] * dtype.itemsize > _WHOLE_BYTES:
+        dataset.read(numbers, window=Window(*place), out=out)
+        return
+    pixels = scratch().array("blocks", (*out.shape[:-2], whole[3], whole[2]), dtype)
+    dataset.read(numbers, window=Window(*whole), out=pixels)
+    left, top = place[0] - whole[0], place[1] - whole[1]
+    out[...] = pixels[..., top : top + place[3], left : left + place[2]]
+
+
+def _whole_blocks(dataset: Any, place: Box) -> Box:
+    """Return the blocks that a window cuts, as far as they lie in the file."""
+    column, row, width, height = place
+    tall, wide = dataset.block_shapes[0]
+    left, top = column // wide * wide, row // tall * tall
+    right = min(-(-(column + width) // wide) * wide, dataset.width)
+    bottom = min(-(-(row + height) // tall) * tall, dataset.height)
+    return left, top, right - left, bottom - top
 
 
 @contextlib.contextmanager

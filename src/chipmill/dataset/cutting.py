@@ -12,6 +12,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from chipmill.core.buffers import Buffers
 from chipmill.core.errors import BadInputError
 from chipmill.core.tiff import BLOCK_PX
 from chipmill.dataset.classes import IGNORE
@@ -21,7 +22,6 @@ from chipmill.dataset.pixels import any_slot_valid, open_stack, read_window
 from chipmill.dataset.records import NO_STATIC, NO_WEIGHT, RESERVED, RecordSpec
 from chipmill.dataset.stack import StackBand, stack_layers
 from chipmill.dataset.statistics import BandSums, band_sums, merge, unclaimed
-from chipmill.imagery.buffers import Buffers
 from chipmill.region.config import Region
 from chipmill.region.grid import Window, hull
 from chipmill.region.slots import slot_names

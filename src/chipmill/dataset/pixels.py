@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from chipmill.core.buffers import Buffers
 from chipmill.core.errors import AssetMismatchError
 from chipmill.dataset.dtypes import common_dtype
 from chipmill.dataset.rasters import told_reads
 from chipmill.dataset.stack import StackBand
 from chipmill.dataset.stack_file import StackFile
-from chipmill.imagery.buffers import Buffers
 from chipmill.imagery.kernels import compiled
 from chipmill.region.grid import Window
 

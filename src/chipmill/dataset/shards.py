@@ -13,6 +13,7 @@ from typing import Final
 
 import pyarrow as pa
 
+from chipmill.core.buffers import lent_buffers
 from chipmill.core.errors import CountError
 from chipmill.core.store import commit_file, fingerprint, is_good, read_sidecar, sha256_file
 from chipmill.core.units import Batch, BatchResult, UnitResult, work_batch
@@ -25,7 +26,6 @@ from chipmill.dataset.selection import ChipsRef
 from chipmill.dataset.shard_plan import tile_key
 from chipmill.dataset.stack import stack_layers
 from chipmill.dataset.statistics import BandSums, merge
-from chipmill.imagery.buffers import lent_buffers
 from chipmill.region.grid import Window
 from chipmill.region.plan import Plan
 from chipmill.region.tiles import Tile

@@ -20,9 +20,8 @@ from affine import Affine
 from numpy.typing import NDArray
 from rasterio.errors import RasterioIOError
 from rasterio.io import DatasetReader
-from rasterio.windows import Window as FileWindow
 
-from chipmill.core.tiff import open_tiff
+from chipmill.core.tiff import open_tiff, read_blocks
 from chipmill.dataset.vrt import GDAL_TYPES
 from chipmill.region.grid import Window
 
@@ -115,9 +114,7 @@ class StackFile:
             column, row = left - window.col_off, top - window.row_off
             for run in _runs(list(group)):
                 target = out[run[0].target : run[-1].target + 1, row : row + height, column : column + width]
-                self._file(file).read(
-                    [one.number for one in run], window=FileWindow(*at, width, height), out=target
-                )
+                read_blocks(self._file(file), [one.number for one in run], (*at, width, height), target)
 
     def _file(self, number: int) -> DatasetReader:
         if number not in self._files:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import rasterio
 
-from chipmill.imagery.buffers import Buffers, lent_buffers
+from chipmill.core.buffers import Buffers, lent_buffers
 from chipmill.imagery.strips import Strip, StripSource
 from chipmill.region.grid import Window
 

@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from chipmill.imagery.buffers import scratch
+from chipmill.core.buffers import scratch
 from chipmill.region.grid import Window
 
 THREADS_ENV: Final = "CHIPMILL_THREADS"

@@ -15,9 +15,9 @@ from affine import Affine
 from numpy.typing import NDArray
 from rasterio.enums import MaskFlags
 
+from chipmill.core.buffers import Buffers
 from chipmill.core.errors import AssetMismatchError
 from chipmill.core.redact import redact
-from chipmill.imagery.buffers import Buffers
 from chipmill.imagery.hrefs import resolve_href
 from chipmill.imagery.items import MASK, Acquisition, Asset, Item
 from chipmill.imagery.kernels import Conversion

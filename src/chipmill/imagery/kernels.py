@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from chipmill.imagery.buffers import scratch
+from chipmill.core.buffers import scratch
 
 _SMALL_BYTES: Final = 2
 _SMALL_SHIFT: Final = 1 << 28

@@ -21,6 +21,7 @@ from rasterio.enums import MaskFlags, Resampling
 from rasterio.io import DatasetReader
 from rasterio.vrt import WarpedVRT
 
+from chipmill.core.tiff import read_blocks
 from chipmill.imagery.blocks import Layout, block_edges, spread
 from chipmill.imagery.hrefs import is_url
 from chipmill.imagery.items import Asset
@@ -202,7 +203,10 @@ class BandReader:
         place = _place(corner, own.shape)
         good: NDArray[np.bool_] | None = None
         with reading(self._location):
-            self._source.read(self._band, window=window, out=out[place])
+            if self._warp is None and not is_url(self._location):
+                read_blocks(self._source, self._band, dataclasses.astuple(own), out[place])
+            else:
+                self._source.read(self._band, window=window, out=out[place])
             if valid is None:
                 return
             if self._nodata is None and self._warp is not None:

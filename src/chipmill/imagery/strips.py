@@ -16,9 +16,9 @@ from typing import Any, Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from chipmill.core.buffers import Buffers
 from chipmill.imagery import kernels
 from chipmill.imagery.blocks import Counts, Layout, Needed, cut_windows, drop_outside, needed, threads
-from chipmill.imagery.buffers import Buffers
 from chipmill.imagery.hrefs import resolve_href
 from chipmill.imagery.items import MASK, Asset, Item
 from chipmill.imagery.mask_rows import MaskRows
@@ -28,7 +28,7 @@ from chipmill.imagery.reader_pool import ReaderPool
 from chipmill.imagery.reading import Grid
 from chipmill.imagery.scaling import Own, Scaling
 from chipmill.imagery.validity import settle
-from chipmill.imagery.workers import readers, results
+from chipmill.imagery.workers import lent_readers, results
 from chipmill.region.grid import Window
 
 BUDGET_BYTES: Final = 72 << 20
@@ -83,8 +83,8 @@ def open_blocks(order: Order, root: str, counts: Counts | None = None) -> Iterat
         AssetReadError, TransientReadError: a file cannot be opened.
         AssetMismatchError: its georeference contradicts its item.
     """
-    with ReaderPool() as pool:
-        yield BlockStrips(order, root, pool, readers(threads()), counts or Counts())
+    with lent_readers(threads()) as workers, ReaderPool() as pool:
+        yield BlockStrips(order, root, pool, workers, counts or Counts())
 
 
 @dataclasses.dataclass(slots=True)

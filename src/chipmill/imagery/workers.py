@@ -1,25 +1,47 @@
 """The threads beside the one that works on a unit: those that read blocks, and one that writes what is finished."""
 
-import functools
-import os
-from collections.abc import Callable, Sequence
+import contextlib
+import dataclasses
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Executor, Future, ThreadPoolExecutor, wait
-from typing import Self
+from typing import Final, Self
 
 import rasterio
 
 
-def readers(count: int) -> Executor:
-    """Return ``count`` threads that are kept while the process lives: each new one would load PROJ's database again.
+@contextlib.contextmanager
+def lent_readers(count: int) -> Iterator[Executor]:
+    """Lend ``count`` threads to all who read in this process now; they end with the last who does.
 
-    A dataset is opened by one of them and closed by another, so each has an environment of rasterio's for good.
+    A dataset is opened by one of them and closed by another, so each has an environment of rasterio's for good. They do
+    not outlive their work: GDAL keeps memory in each thread for the files that it read, also when these are closed.
     """
-    return _readers(os.getpid(), count)
+    with _guard:
+        if count not in _lent:
+            _lent[count] = _Lent(ThreadPoolExecutor(count, "chipmill-read", rasterio.Env().__enter__))
+        lent = _lent[count]
+        lent.users += 1
+    try:
+        yield lent.pool
+    finally:
+        with _guard:
+            lent.users -= 1
+            last = not lent.users
+            if last:
+                del _lent[count]
+        if last:
+            lent.pool.shutdown()
 
 
-@functools.cache
-def _readers(_process: int, count: int) -> Executor:
-    return ThreadPoolExecutor(count, "chipmill-read", rasterio.Env().__enter__)
+@dataclasses.dataclass(slots=True)
+class _Lent:
+    pool: Executor
+    users: int = 0
+
+
+_lent: Final[dict[int, _Lent]] = {}
+_guard: Final = threading.Lock()
 
 
 class Behind:
