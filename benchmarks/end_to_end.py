@@ -54,7 +54,7 @@ class Measured:
 def run(quick: bool) -> list[Figure]:
     """Return the figures; ``quick`` takes 1024 px and fewer turns."""
     # Here, since the processes that are measured import this file: they shall not hold what a cluster needs.
-    from chipmill.orchestration.cluster import WORKER_HEAPS
+    from chipmill.orchestration.cluster import WORKER_ENVIRON
 
     side, turns = (1024, 1) if quick else (2048, 5)
     with tempfile.TemporaryDirectory() as name:
@@ -62,8 +62,7 @@ def run(quick: bool) -> list[Figure]:
         spawn = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(1, spawn) as pool:
             spec, blocks = pool.submit(_prepare, folder, side, 1 if quick else 2).result()
-        heaps = patch.dict(os.environ, MALLOC_ARENA_MAX=str(WORKER_HEAPS))  # read when a process starts
-        with heaps, ProcessPoolExecutor(1, spawn) as pool:
+        with patch.dict(os.environ, WORKER_ENVIRON), ProcessPoolExecutor(1, spawn) as pool:
             ours = pool.submit(_measure, folder, side, turns, blocks).result()
         script = _script(folder, spec)
     if script["chips"] != ours.chips:

@@ -1,7 +1,7 @@
 """How much memory one process needs as a region grows from 100 to 2,000 tiles, everything from search to commit.
 
-Small tiles of one date with a label, one chip each, built by the library's verbs one after the other in a fresh process.
-What is compared is the most that the process ever held.
+Small tiles of one date with a label, one chip each, built by the library's verbs one after the other in a fresh process
+with the environment of a cluster's worker. What is compared is the most that the process ever held.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Final
+from unittest.mock import patch
 
 from benchmarks.figure import Figure
 
@@ -25,8 +26,11 @@ GROWTH: Final = 1.1
 
 def run(quick: bool) -> list[Figure]:
     """Return the figures; ``quick`` goes to 300 tiles."""
+    # Here, since the processes that are measured import this file: they shall not hold what a cluster needs.
+    from chipmill.orchestration.cluster import WORKER_ENVIRON
+
     counts = (TILES[0], 300) if quick else TILES
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory() as name, patch.dict(os.environ, WORKER_ENVIRON):
         folder = Path(name)
         _in_new_process(_prepare, folder)
         measured = [_in_new_process(_build, folder, count) for count in counts]

@@ -11,7 +11,6 @@ import pyarrow.parquet as pq
 
 from chipmill.core.errors import DamagedFileError
 from chipmill.core.geo import BBOX
-from chipmill.core.memory import plain_tables
 from chipmill.core.store import commit_file
 
 _UTC: Final = pa.timestamp("us", tz="UTC")
@@ -167,7 +166,6 @@ def write_parquet(path: Path, table: pa.Table) -> None:
     The bytes do not depend on the table's chunks: each row group is joined by itself, so that no second copy of the
     whole table is made.
     """
-    plain_tables()
     with pq.ParquetWriter(path, table.schema, compression="zstd", store_schema=True) as writer:
         for start in range(0, max(1, table.num_rows), _GROUP_ROWS):
             piece = table.slice(start, _GROUP_ROWS).combine_chunks()
@@ -188,7 +186,6 @@ def read_table(path: Path, schema: pa.Schema | None = None, where: pc.Expression
 
     Raises DamagedFileError when a column is missing or the file is not Parquet.
     """
-    plain_tables()
     try:
         table = pq.read_table(path, columns=None if schema is None else schema.names, filters=where)
         return table if schema is None else table.cast(schema)

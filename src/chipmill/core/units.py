@@ -14,8 +14,8 @@ from typing import Any, Final
 import pyarrow as pa
 
 from chipmill.core.errors import ChipmillError, DiskFullError, PoisonUnitError, TilesFailedError
+from chipmill.core.gdal_cache import bound_cache
 from chipmill.core.links import refuse_links
-from chipmill.core.memory import bound_cache
 from chipmill.core.paths import VersionDir, relative
 from chipmill.core.redact import redact
 from chipmill.core.store import (

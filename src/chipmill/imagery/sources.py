@@ -21,7 +21,7 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.io import DatasetReader
 
 from chipmill.core.errors import AssetMismatchError, AssetReadError, TransientReadError
-from chipmill.core.memory import bound_cache
+from chipmill.core.gdal_cache import bound_cache
 from chipmill.core.redact import redact
 from chipmill.core.tiff import open_tiff
 from chipmill.imagery.auth import header, reach_for, with_query

@@ -24,8 +24,13 @@ from chipmill.imagery.blocks import THREADS_ENV, threads
 from chipmill.orchestration.records import close_records, for_the_screen
 from chipmill.orchestration.settings import Settings, read_settings
 
-WORKER_HEAPS: Final = 2
-"""Of the C library in a worker: it would give each thread one of its own, and keep in it what the thread has freed."""
+WORKER_ENVIRON: Final = {
+    # Heaps of the C library: it would give each thread one of its own, and keep in it what the thread has freed.
+    "MALLOC_ARENA_MAX": "2",
+    # Tables lie in these heaps, too: pyarrow's own pool keeps for tables alone what they have freed.
+    "ARROW_DEFAULT_MEMORY_POOL": "system",
+}
+"""Read when a worker starts; what stands in the environment of the run goes first."""
 DASK_CONFIG: Final[dict[str, Any]] = {
     # With the default of 15 s a worker that is still importing after a crash is given up for good, and the run hangs.
     "distributed.deploy.lost-worker-timeout": "10m",
@@ -35,7 +40,7 @@ DASK_CONFIG: Final[dict[str, Any]] = {
     "distributed.worker.preload": ["chipmill.orchestration.worker"],
     # It walks the stacks of all threads a hundred times a second: a twelfth of what workers and scheduler do.
     "distributed.worker.profile.enabled": False,
-    "distributed.nanny.pre-spawn-environ.MALLOC_ARENA_MAX": WORKER_HEAPS,
+    **{f"distributed.nanny.pre-spawn-environ.{name}": value for name, value in WORKER_ENVIRON.items()},
 }
 _SHARE: Final = 0.8
 _STILL_CUT_S: Final = 3.0
