@@ -14,6 +14,9 @@ VERSION: Final = "1.1.0"
 BBOX: Final = pa.struct([(name, pa.float64()) for name in ("xmin", "ymin", "xmax", "ymax")])
 """Type of a column with the box of each row in degrees, by which readers skip row groups."""
 
+_SHAPES: Final = 1024
+"""Looked at together: a shape takes several times the memory of its row."""
+
 
 def geo_schema(schema: pa.Schema, table: pa.Table, *columns: str, covering: str | None = None) -> pa.Schema:
     """Return a schema with GeoParquet's metadata for the table that is written by it.
@@ -35,13 +38,19 @@ def geo_schema(schema: pa.Schema, table: pa.Table, *columns: str, covering: str 
 def _column_facts(column: pa.ChunkedArray) -> dict[str, Any]:
     import shapely
 
-    shapes = shapely.from_wkb(column.drop_null().to_numpy())
-    one_of_each = np.unique(shapely.get_type_id(shapes), return_index=True)[1]
-    kinds = sorted(shape.geom_type for shape in shapes[one_of_each])
-    facts: dict[str, Any] = {"encoding": "WKB", "geometry_types": kinds}
-    filled = shapes[~shapely.is_empty(shapes)] if len(shapes) else shapes
-    if len(filled):
-        facts["bbox"] = shapely.total_bounds(filled).tolist()
+    kinds: set[str] = set()
+    corners: list[Any] = []
+    for start in range(0, len(column), _SHAPES):
+        shapes = shapely.from_wkb(column.slice(start, _SHAPES).drop_null().to_numpy())
+        one_of_each = np.unique(shapely.get_type_id(shapes), return_index=True)[1]
+        kinds |= {shape.geom_type for shape in shapes[one_of_each]}
+        filled = shapes[~shapely.is_empty(shapes)] if len(shapes) else shapes
+        if len(filled):
+            corners.append(shapely.total_bounds(filled))
+    facts: dict[str, Any] = {"encoding": "WKB", "geometry_types": sorted(kinds)}
+    if corners:
+        low, high = np.min(corners, axis=0), np.max(corners, axis=0)
+        facts["bbox"] = [*low[:2].tolist(), *high[2:].tolist()]
     return facts
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import ClassVar, Final
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from pydantic import ConfigDict
 
 from chipmill.core.errors import CountError, DamagedFileError, VersionNotFoundError
@@ -114,35 +115,31 @@ def _close_chips(plan: Plan, chips: ChipsRef, lost: Sequence[UnitFailure]) -> pa
     """Write chips.parquet: the plan's rows with what became of them."""
     planned = read_table(chips.path, CHIPS)
     results = unit_table(plan.attempt, shards.STAGE)
-    at = (
-        {chip_id: row for row, chip_id in enumerate(results["chip_id"].to_pylist())}
-        if results.num_columns
-        else {}
+    failed = sorted({one.unit for one in lost})
+    places = pc.index_in(
+        planned["chip_id"],
+        value_set=results["chip_id"].combine_chunks() if results.num_columns else pa.array([], pa.string()),
     )
-    failed = {one.unit for one in lost}
-    places: list[int | None] = []
-    changed: list[tuple[str, str, str | None]] = []
-    names = ("chip_id", "state", "reason", "shard")
-    for chip_id, state, reason, shard in zip(*(planned[name].to_pylist() for name in names), strict=True):
-        if state != PLANNED:
-            changed.append((state, reason, None))
-        elif shard in failed:
-            changed.append((FAILED, shards.STAGE, None))
-        elif chip_id in at:
-            changed.append((WRITTEN, "", shard))
-        else:
-            raise CountError(
-                f"chip {chip_id} was planned for {shard} and is not in it: run the same command again"
-            )
-        places.append(at[chip_id] if changed[-1][0] == WRITTEN else None)
-    for name, values in zip(("state", "reason", "shard"), zip(*changed, strict=True), strict=True):
-        planned = planned.set_column(planned.column_names.index(name), name, pa.array(values, pa.string()))
+    due = pc.equal(planned["state"], PLANNED)
+    gone = pc.and_(due, pc.is_in(planned["shard"], value_set=pa.array(failed, pa.string())))
+    written = pc.and_(pc.and_not(due, gone), pc.is_valid(places))
+    if (missing := planned.filter(pc.and_not(pc.and_not(due, gone), written))).num_rows:
+        chip_id, shard = (missing[name][0].as_py() for name in ("chip_id", "shard"))
+        raise CountError(
+            f"chip {chip_id} was planned for {shard} and is not in it: run the same command again"
+        )
+    became = {
+        "state": pc.if_else(gone, FAILED, pc.if_else(written, WRITTEN, planned["state"])),
+        "reason": pc.if_else(gone, shards.STAGE, pc.if_else(written, "", planned["reason"])),
+        "shard": pc.if_else(written, planned["shard"], None),
+    }
     if results.num_columns:
-        for name in ("offset", "length", "crc"):
-            values = results[name].take(pa.array(places, pa.int64()))
-            planned = planned.set_column(planned.column_names.index(name), name, values)
+        places = pc.if_else(written, places, None)
+        became |= {name: results[name].take(places) for name in ("offset", "length", "crc")}
+    for name, values in became.items():
+        planned = planned.set_column(planned.column_names.index(name), name, values)
     placed, schema = place_chips(planned, {tile.lattice.lattice_id: tile.lattice for tile in plan.tiles()})
-    digest = fingerprint(STAGE_VERSION, chips.fingerprint, sorted(failed))
+    digest = fingerprint(STAGE_VERSION, chips.fingerprint, failed)
     write_table(plan.version.chips, placed, schema, digest)
     return placed
 

@@ -31,7 +31,8 @@ from chipmill.region.grid import Lattice, Window
 class Header:
     """What the header of a raster file says; no pixel is read for it."""
 
-    path: Path
+    path: str
+    """A text, since a region has thousands of headers: a Path takes ten times as much memory."""
     crs: CRS
     transform: Affine
     width: int
@@ -63,7 +64,7 @@ def read_header(path: Path) -> Header:
     """Open a GeoTIFF and return its header; raises AssetReadError where it is missing or broken."""
     with told_reads(path), open_tiff(os.fspath(path)) as dataset:
         return Header(
-            path=path,
+            path=os.fspath(path),
             crs=_shared(dataset.crs),
             transform=dataset.transform,
             width=dataset.width,

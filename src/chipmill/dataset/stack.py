@@ -5,6 +5,7 @@ one chip beyond its right and lower edges into the neighbours, so a window can b
 """
 
 import dataclasses
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final, Literal
@@ -173,16 +174,16 @@ class TileSources:
         self._slots = slot_names(plan.region)
         self._imagery = {imagery.name: imagery for imagery in plan.region.imagery}
         self._static = {layer.name: layer for layer in plan.region.static}
-        self._headers: dict[Path, Header] = {}
-        self._composites: dict[tuple[str, str, str], Path] = {}
+        self._headers: dict[str, Header] = {}
+        self._composites: dict[tuple[str, str, str], str] = {}
 
     def composite(self, tile: Tile, imagery: str, slot: str) -> Path:
         """Return where a composite lies; slots go by their place, which all tiles share."""
         key = (tile.tile_id, imagery, slot)
         if key not in self._composites:
             own = self._plan.slots(tile)[self._slots.index(slot)]
-            self._composites[key] = self._orders.path(tile, self._imagery[imagery], own)
-        return self._composites[key]
+            self._composites[key] = os.fspath(self._orders.path(tile, self._imagery[imagery], own))
+        return Path(self._composites[key])
 
     def path(self, tile: Tile, layer: StackBand) -> Path:
         """Return the file behind a band of the stack."""
@@ -223,6 +224,7 @@ class TileSources:
         return [sidecar.fingerprint if sidecar else "" for sidecar in sidecars]
 
     def _header(self, path: Path) -> Header:
-        if path not in self._headers:
-            self._headers[path] = read_header(path)
-        return self._headers[path]
+        file = os.fspath(path)
+        if file not in self._headers:
+            self._headers[file] = read_header(path)
+        return self._headers[file]

@@ -78,7 +78,7 @@ def _lines(
     lattice: Lattice, window: Window, bands: Iterable[Band], folder: Path | None, root: Path | None
 ) -> Iterator[str]:
     transform = ", ".join(repr(float(value)) for value in lattice.transform(window).to_gdal())
-    places: dict[Path, _Place] = {}
+    places: dict[str, _Place] = {}
     yield f'<VRTDataset rasterXSize="{window.width}" rasterYSize="{window.height}">'
     yield f"  <SRS>{lattice.crs}</SRS>"
     yield f"  <GeoTransform>{transform}</GeoTransform>"
@@ -92,7 +92,7 @@ def _lines(
             _check_source(lattice, band, source)
             file = source.header.path
             if file not in places:
-                places[file] = _placed(lattice, window, band, source, _filename(file, folder, root))
+                places[file] = _placed(lattice, window, band, source, _filename(Path(file), folder, root))
             yield from _source_lines(band, source, places[file])
         yield "  </VRTRasterBand>"
     yield "</VRTDataset>"
@@ -130,7 +130,7 @@ class _Place(NamedTuple):
 def _placed(lattice: Lattice, window: Window, band: Band, source: Source, filename: str) -> _Place:
     header = source.header
     try:
-        own = lattice.aligned_window(header.transform, header.width, header.height, str(header.path))
+        own = lattice.aligned_window(header.transform, header.width, header.height, header.path)
     except GridError as error:
         raise AssetMismatchError(
             f"band {source.band} cannot be a source of {band.name!r}: {error}"
