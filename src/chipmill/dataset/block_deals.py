@@ -15,6 +15,7 @@ from chipmill.dataset.blocks import Dealt
 from chipmill.dataset.dealing import FREE, deal
 from chipmill.dataset.places import SPLITS, TEST, Block, Ints, Places
 from chipmill.region.dataset import Splits
+from chipmill.region.windows import block_name
 
 
 def deal_blocks(places: Places, weights: npt.NDArray[np.float64], rules: Splits, known: Dealt) -> Dealt:
@@ -78,7 +79,7 @@ def _deal(
     """
     if set(blocks) <= set(known.splits):
         return known
-    names = [f"{lattice}_{bx}_{by}" for lattice, bx, by in blocks]
+    names = [block_name(*block) for block in blocks]
     if rules.folds is None:
         parts = deal(sums, wanted_shares(rules), names, rules.seed, _fixed(blocks, known.splits))
         own: dict[Block, int] = {}

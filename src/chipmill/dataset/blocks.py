@@ -29,6 +29,7 @@ from chipmill.core.store import (
 from chipmill.core.tables import BLOCKS, read_table, write_table
 from chipmill.dataset.places import SPLITS, Block
 from chipmill.region.dataset import Splits
+from chipmill.region.windows import block_name
 
 _VERSION: Final = 1
 _LOCK_WAIT_S: Final = 120.0  # dealing takes seconds; another cell of the region may be at it
@@ -123,7 +124,7 @@ def with_like(region: RegionDir, rules: Splits, own: Dealt) -> Dealt:
         if other:
             raise SplitError(
                 f"{len(other)} blocks have another split in {name}, which dataset.splits.like names, the first is "
-                f"{'_'.join(map(str, min(other)))}: deal them anew with chipmill select --redeal"
+                f"{block_name(*min(other))}: deal them anew with chipmill select --redeal"
             )
         whole = Dealt(whole.splits | dealt.splits, whole.folds | dealt.folds)
     return whole
@@ -151,7 +152,7 @@ def write_blocks(path: Path, dealt: Dealt, rules: Splits, *, changed: bool) -> N
     blocks = sorted(dealt.splits)
     rows = [
         {
-            "block": f"{lattice}_{bx}_{by}",
+            "block": block_name(lattice, bx, by),
             "lattice": lattice,
             "bx": bx,
             "by": by,

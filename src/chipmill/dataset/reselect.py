@@ -36,6 +36,7 @@ from chipmill.region.identity import config_fingerprint, stack_config_fingerprin
 from chipmill.region.load import load_region
 from chipmill.region.plan import Plan, cell_dir, load_tiles, region_dir
 from chipmill.region.tiles import Tile
+from chipmill.region.windows import block_name
 
 THREADS: Final = 2
 
@@ -252,8 +253,7 @@ def _with_blocks(table: pa.Table, block_px: int) -> pa.Table:
     places = Places.of_table(table)
     columns, rows = places.blocks(block_px)
     names = [
-        f"{lattice}_{bx}_{by}"
-        for lattice, bx, by in zip(places.lattice, columns.tolist(), rows.tolist(), strict=True)
+        block_name(*block) for block in zip(places.lattice, columns.tolist(), rows.tolist(), strict=True)
     ]
     return table.set_column(table.column_names.index("block"), "block", pa.array(names, pa.string()))
 

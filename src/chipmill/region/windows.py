@@ -44,6 +44,11 @@ def neighbours(tile: Tile, index: TileIndex, reach_px: int) -> tuple[Tile, ...]:
     return tuple(index[place] for dx, dy in places if (place := (lattice, ix + dx, iy + dy)) in index)
 
 
+def block_name(lattice: str, bx: int, by: int) -> str:
+    """Return how tables and messages name a split block: by its lattice, and its column and row among the blocks."""
+    return f"{lattice}_{bx}_{by}"
+
+
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class Laid:
     """The candidate windows of a tile, one entry per window in each column, by row, then column."""
@@ -73,10 +78,10 @@ class Laid:
         ]
 
     def blocks(self, lattice: Lattice, block_px: int) -> list[str]:
-        """Return the id ``<lattice>_<bx>_<by>`` of the split block that holds the centre pixel of each window."""
+        """Return the name of the split block that holds the centre pixel of each window."""
         name, half = lattice.lattice_id, self.size_px // 2
         bx, by = (self.col + half) // block_px, (self.row + half) // block_px
-        return [f"{name}_{x}_{y}" for x, y in zip(bx.tolist(), by.tolist(), strict=True)]
+        return [block_name(name, x, y) for x, y in zip(bx.tolist(), by.tolist(), strict=True)]
 
     def touches(self, place: Window) -> "Bools":
         """Tell which windows hold a pixel of ``place``, in lattice pixels."""
