@@ -7,6 +7,7 @@ written by Python, whose every failed write raises; a larger one is read back.
 
 import contextlib
 import errno
+import math
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -58,15 +59,15 @@ def read_blocks(dataset: Any, numbers: int | Sequence[int], place: Box, out: NDA
     from rasterio.windows import Window
 
     whole = _whole_blocks(dataset, place)
-    count = 1 if isinstance(numbers, int) else len(numbers)
-    dtype = np.dtype(dataset.dtypes[0])
-    if whole == place or count * whole[2] * whole[3] * dtype.itemsize > _WHOLE_BYTES:
-        dataset.read(numbers, window=Window(*place), out=out)
-        return
-    pixels = scratch().array("blocks", (*out.shape[:-2], whole[3], whole[2]), dtype)
-    dataset.read(numbers, window=Window(*whole), out=pixels)
-    left, top = place[0] - whole[0], place[1] - whole[1]
-    out[...] = pixels[..., top : top + place[3], left : left + place[2]]
+    if whole != place:
+        dtype, shape = np.dtype(dataset.dtypes[0]), (*out.shape[:-2], whole[3], whole[2])
+        if math.prod(shape) * dtype.itemsize <= _WHOLE_BYTES:
+            pixels = scratch().array("blocks", shape, dtype)
+            dataset.read(numbers, window=Window(*whole), out=pixels)
+            left, top = place[0] - whole[0], place[1] - whole[1]
+            out[...] = pixels[..., top : top + place[3], left : left + place[2]]
+            return
+    dataset.read(numbers, window=Window(*place), out=out)
 
 
 def _whole_blocks(dataset: Any, place: Box) -> Box:

@@ -100,6 +100,8 @@ class BandReader:
         alpha = self._warp is not None and self._nodata is None
         self.told_by_value = self.own.dtype.kind in "iu" and not self._masked and not alpha
         """Whether a pixel of the file is without data only where its value is :attr:`code`."""
+        self._whole = self._warp is not None or dataset.driver == "LIBERTIFF" or is_url(location)
+        """Whether a region is best read in one go."""
         height, width = self._source.block_shapes[place]
         factor = self._placed.factor
         extent = Window(
@@ -180,10 +182,10 @@ class BandReader:
     def _columns(self, region: Window) -> Iterator[Window]:
         """Cut a region of a local file by columns of blocks.
 
-        Over several columns GDAL looks up each block again for each row. Over a network it is read in one go, so that
-        GDAL asks for all its blocks at once.
+        Over several columns GDAL looks up each block again for each row, but for a driver that keeps no blocks. Over a
+        network a region is read in one go, so that GDAL asks for all its blocks at once.
         """
-        if self._warp is not None or is_url(self._location):
+        if self._whole:
             yield region
             return
         edges = block_edges(region.col_off, region.col_end, self.layout.extent.col_off, self.layout.width)
