@@ -8,7 +8,7 @@ import pytest
 from chipmill.core.buffers import lent_buffers
 from chipmill.core.errors import DiskFullError
 from chipmill.imagery import canary
-from chipmill.imagery.workers import Behind, lent_readers
+from chipmill.imagery.workers import PURPOSE, Behind, lent_readers
 
 
 def test_one_after_the_other_while_the_owner_goes_on():
@@ -110,24 +110,32 @@ def _reading():
     return [one.name for one in threading.enumerate() if one.name.startswith("chipmill-read")]
 
 
-def test_readers_are_shared_while_they_are_lent_and_end_with_the_last_user():
+def test_readers_are_shared_kept_and_end_where_the_process_turns_to_something_else():
     with lent_readers(2) as one:
         one.submit(int).result(30)
         with lent_readers(2) as other:
             assert other is one
-        assert one.submit(_reading).result(30)  # the first user is still here
-    assert _reading() == []
-    with lent_readers(2) as next_ones:
-        assert next_ones is not one
-        assert next_ones.submit(int).result(30) == 0
+    assert _reading()
+    with lent_buffers(PURPOSE, 1), lent_readers(2) as again:
+        assert again is one
+    with lent_buffers("something else", 1):
+        assert _reading() == []
+    with lent_readers(2) as fresh:
+        assert fresh is not one
+        assert fresh.submit(int).result(30) == 0
 
 
-def test_readers_end_also_when_their_user_fails():
+def test_readers_that_are_in_use_end_with_their_last_user():
     def user():
         with lent_readers(2) as pool:
             pool.submit(int).result(30)
+            with lent_buffers("something else", 1):
+                assert pool.submit(_reading).result(30)  # still at work
+            with lent_readers(2) as fresh:
+                assert fresh is not pool
             raise KeyError("the user")
 
     with pytest.raises(KeyError):
         user()
-    assert _reading() == []
+    with lent_buffers("another thing", 1):
+        assert _reading() == []

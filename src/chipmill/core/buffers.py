@@ -2,7 +2,7 @@
 
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 import numpy as np
@@ -31,6 +31,7 @@ class _Local(threading.local):
 
 _local: Final = _Local()
 _spare: Final[dict[str, list[Buffers]]] = {}
+_ends: Final[dict[str, list[Callable[[], None]]]] = {}
 _guard: Final = threading.Lock()
 
 
@@ -43,13 +44,22 @@ def scratch() -> Buffers:
 def lent_buffers(purpose: str, count: int) -> Iterator[list[Buffers]]:
     """Lend some buffers; the next who asks for the same purpose gets them again.
 
-    Those of other purposes are let go: a process works on one stage after the other.
+    What is kept for other purposes is let go: a process works on one stage after the other.
     """
     with _guard:
+        ends = [end for other in [*_ends] if other != purpose for end in _ends.pop(other)]
         for other in [name for name in _spare if name != purpose]:
             del _spare[other]
         spare = _spare.setdefault(purpose, [])
         taken = [spare.pop() if spare else Buffers() for _ in range(count)]
+    for end in ends:
+        end()
     yield taken
     with _guard:
         spare.extend(taken)
+
+
+def end_with(purpose: str, end: Callable[[], None]) -> None:
+    """Have ``end`` called once, when buffers are lent for another purpose."""
+    with _guard:
+        _ends.setdefault(purpose, []).append(end)

@@ -14,6 +14,7 @@ import rasterio
 
 from chipmill.core.buffers import Buffers, lent_buffers
 from chipmill.imagery.strips import Strip, StripSource
+from chipmill.imagery.workers import PURPOSE
 from chipmill.region.grid import Window
 
 type Opening = Callable[[], contextlib.AbstractContextManager[StripSource]]
@@ -45,7 +46,7 @@ def read_ahead(openings: Sequence[Opening], ahead: int) -> Generator[Ahead]:
     strips are due. A source is closed once its last strip has been used.
     """
     with (
-        lent_buffers("strips", ahead + 1) as rooms,
+        lent_buffers(PURPOSE, ahead + 1) as rooms,
         contextlib.ExitStack() as opened,
         ThreadPoolExecutor(ahead, "chipmill-ahead", rasterio.Env().__enter__) as pool,
     ):

@@ -2,6 +2,8 @@
 
 import contextlib
 import dataclasses
+import functools
+import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Executor, Future, ThreadPoolExecutor, wait
@@ -9,39 +11,59 @@ from typing import Final, Self
 
 import rasterio
 
+from chipmill.core.buffers import end_with
+
+PURPOSE: Final = "strips"
+"""Of buffers and threads: reading the strips of composites."""
+
+
+@dataclasses.dataclass(slots=True, eq=False)
+class _Readers:
+    pool: Executor
+    users: int = 0
+    leaving: bool = False
+    """Nobody new gets them."""
+
+
+_readers: Final[dict[tuple[int, int], _Readers]] = {}
+"""By process, since one that was forked has none of these threads, and number."""
+_guard: Final = threading.Lock()
+
 
 @contextlib.contextmanager
 def lent_readers(count: int) -> Iterator[Executor]:
-    """Lend ``count`` threads to all who read in this process now; they end with the last who does.
+    """Lend ``count`` threads, the same to all who read in this process at the time, and to the next.
 
-    A dataset is opened by one of them and closed by another, so each has an environment of rasterio's for good. They do
-    not outlive their work: GDAL keeps memory in each thread for the files that it read, also when these are closed.
+    A dataset is opened by one of them and closed by another, so each has an environment of rasterio's for good. They end
+    when the process turns to another purpose: GDAL keeps memory in each thread for the files that it read, also when
+    these are closed.
     """
+    key = (os.getpid(), count)
     with _guard:
-        if count not in _lent:
-            _lent[count] = _Lent(ThreadPoolExecutor(count, "chipmill-read", rasterio.Env().__enter__))
-        lent = _lent[count]
-        lent.users += 1
+        readers = _readers.get(key)
+        if readers is None:
+            readers = _Readers(ThreadPoolExecutor(count, "chipmill-read", rasterio.Env().__enter__))
+            _readers[key] = readers
+            end_with(PURPOSE, functools.partial(_leave, key))
+        readers.users += 1
     try:
-        yield lent.pool
+        yield readers.pool
     finally:
         with _guard:
-            lent.users -= 1
-            last = not lent.users
-            if last:
-                del _lent[count]
+            readers.users -= 1
+            last = readers.leaving and not readers.users
         if last:
-            lent.pool.shutdown()
+            readers.pool.shutdown()
 
 
-@dataclasses.dataclass(slots=True)
-class _Lent:
-    pool: Executor
-    users: int = 0
-
-
-_lent: Final[dict[int, _Lent]] = {}
-_guard: Final = threading.Lock()
+def _leave(key: tuple[int, int]) -> None:
+    """End the threads, or have their last user do so."""
+    with _guard:
+        readers = _readers.pop(key)
+        readers.leaving = True
+        idle = not readers.users and key[0] == os.getpid()
+    if idle:
+        readers.pool.shutdown()
 
 
 class Behind:
