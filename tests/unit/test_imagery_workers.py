@@ -7,7 +7,7 @@ import pytest
 
 from chipmill.core.buffers import lent_buffers
 from chipmill.core.errors import DiskFullError
-from chipmill.imagery import canary
+from chipmill.imagery import canary, workers
 from chipmill.imagery.workers import PURPOSE, Behind, lent_readers
 
 
@@ -139,3 +139,18 @@ def test_readers_that_are_in_use_end_with_their_last_user():
         user()
     with lent_buffers("another thing", 1):
         assert _reading() == []
+
+
+def test_readers_are_new_after_some_composites_but_never_while_they_are_in_use(monkeypatch):
+    monkeypatch.setattr(workers, "_LENDS", 3)
+    with lent_buffers("something else", 1), lent_readers(2) as first:
+        assert all(_lent() is first for _ in range(5))
+    assert _lent() is not first
+    second = _lent()
+    assert [_lent() is second for _ in range(3)] == [True, False, False]
+
+
+def _lent():
+    with lent_readers(2) as pool:
+        pool.submit(int).result(30)
+    return pool

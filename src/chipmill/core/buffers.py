@@ -31,7 +31,7 @@ class _Local(threading.local):
 
 _local: Final = _Local()
 _spare: Final[dict[str, list[Buffers]]] = {}
-_ends: Final[dict[str, list[Callable[[], None]]]] = {}
+_ends: Final[dict[str, set[Callable[[], None]]]] = {}
 _guard: Final = threading.Lock()
 
 
@@ -60,6 +60,6 @@ def lent_buffers(purpose: str, count: int) -> Iterator[list[Buffers]]:
 
 
 def end_with(purpose: str, end: Callable[[], None]) -> None:
-    """Have ``end`` called once, when buffers are lent for another purpose."""
+    """Have ``end`` called once, when buffers are lent for another purpose; to say so again changes nothing."""
     with _guard:
-        _ends.setdefault(purpose, []).append(end)
+        _ends.setdefault(purpose, set()).add(end)

@@ -1,5 +1,6 @@
 """How dataset.json is put together from the tables, stacks and sidecars of a sealed attempt."""
 
+import itertools
 import os
 import re
 from collections.abc import Collection, Iterable
@@ -74,7 +75,7 @@ def describe(
         compression=spec.compression,
         quality=spec.quality,
         ignore=IGNORE,
-        bands=band_facts(stack.layers, sums, saturated_px(plan, sources)),
+        bands=band_facts(stack.layers, sums, saturated_px(plan, map(Path, sources))),
         slots=_slots(plan),
         classes=tuple(
             ClassFacts(code=code, name=one.name, color=one.color, values=one.values)
@@ -87,8 +88,8 @@ def describe(
         certificate=None if written is None else _certificate(plan, written),
         failures=tuple(FailureFacts(stage=one.stage, unit=one.unit, reason=one.reason) for one in lost),
         inputs=inputs,
-        files=files_of(plan.attempt, [*_tables(plan.version), *stacks]),
-        sources=files_of(plan.attempt, sources),
+        files=files_of(plan.attempt, itertools.chain(_tables(plan.version), map(Path, stacks))),
+        sources=files_of(plan.attempt, map(Path, sources)),
         fingerprint=wanted,
     )
 
@@ -163,23 +164,26 @@ def _tables(version: VersionDir) -> list[Path]:
     return [path for path in tables if path.exists()]
 
 
-def _seal_stacks(version: VersionDir, stack: StackRef) -> list[Path]:
-    """Return the stacks, each with its sidecar; the stage that writes them commits them all at once."""
-    paths = [version.stack(tile_id) for tile_id in sorted(stack.tiles)]
-    paths += sorted(version.root.glob("stack-*.vrt"))
-    for path in paths:
+def _seal_stacks(version: VersionDir, stack: StackRef) -> list[str]:
+    """Return the stacks, each with its sidecar; the stage that writes them commits them all at once.
+
+    As texts: a region has thousands, and a Path takes ten times as much memory.
+    """
+    paths = [os.fspath(version.stack(tile_id)) for tile_id in sorted(stack.tiles)]
+    paths += sorted(map(os.fspath, version.root.glob("stack-*.vrt")))
+    for path in map(Path, paths):
         if not is_good(path, stack.fingerprint):
             seal_file(path, stack.fingerprint)
     return paths
 
 
-def _sources(stacks: Iterable[Path]) -> list[Path]:
+def _sources(stacks: Iterable[str]) -> list[str]:
     """Files that the stacks name, each once, by path."""
     found: set[str] = set()
-    for path in stacks:
+    for path in map(Path, stacks):
         names = {unescape(name) for name in _SOURCE.findall(path.read_text())}
         found |= {os.path.normpath(path.parent / name) for name in names}
-    return [Path(name) for name in sorted(found)]
+    return sorted(found)
 
 
 def files_of(root: Path, paths: Iterable[Path]) -> tuple[FileFacts, ...]:

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import functools
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -17,10 +16,15 @@ PURPOSE: Final = "strips"
 """Of buffers and threads: reading the strips of composites."""
 
 
+_LENDS: Final = 32
+"""Composites that are read by the same threads: what these hold then is the same for a hundred tiles and for thousands."""
+
+
 @dataclasses.dataclass(slots=True, eq=False)
 class _Readers:
     pool: Executor
     users: int = 0
+    lent: int = 0
     leaving: bool = False
     """Nobody new gets them."""
 
@@ -32,20 +36,24 @@ _guard: Final = threading.Lock()
 
 @contextlib.contextmanager
 def lent_readers(count: int) -> Iterator[Executor]:
-    """Lend ``count`` threads, the same to all who read in this process at the time, and to the next.
+    """Lend ``count`` threads, the same to all who read in this process at the time, and to some after them.
 
-    A dataset is opened by one of them and closed by another, so each has an environment of rasterio's for good. They end
-    when the process turns to another purpose: GDAL keeps memory in each thread for the files that it read, also when
-    these are closed.
+    A dataset is opened by one of them and closed by another, so each has an environment of rasterio's for good. GDAL
+    keeps memory in each thread for the files that it read, also when these are closed: so they end after some
+    composites, and when the process turns to another purpose.
     """
     key = (os.getpid(), count)
     with _guard:
-        readers = _readers.get(key)
-        if readers is None:
-            readers = _Readers(ThreadPoolExecutor(count, "chipmill-read", rasterio.Env().__enter__))
-            _readers[key] = readers
-            end_with(PURPOSE, functools.partial(_leave, key))
+        worn = key in _readers and not _readers[key].users and _readers[key].lent >= _LENDS
+    if worn:
+        _leave(key)
+    with _guard:
+        if key not in _readers:
+            _readers[key] = _Readers(ThreadPoolExecutor(count, "chipmill-read", rasterio.Env().__enter__))
+            end_with(PURPOSE, _leave_all)
+        readers = _readers[key]
         readers.users += 1
+        readers.lent += 1
     try:
         yield readers.pool
     finally:
@@ -56,10 +64,17 @@ def lent_readers(count: int) -> Iterator[Executor]:
             readers.pool.shutdown()
 
 
+def _leave_all() -> None:
+    for key in [*_readers]:
+        _leave(key)
+
+
 def _leave(key: tuple[int, int]) -> None:
     """End the threads, or have their last user do so."""
     with _guard:
-        readers = _readers.pop(key)
+        readers = _readers.pop(key, None)
+        if readers is None:
+            return  # another thread was here at the same moment
         readers.leaving = True
         idle = not readers.users and key[0] == os.getpid()
     if idle:
