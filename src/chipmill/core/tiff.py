@@ -53,14 +53,15 @@ def read_blocks(dataset: Any, numbers: int | Sequence[int], place: Box, out: NDA
     """Fill ``out`` with a window of a band ``(y, x)``, or of several ``(band, y, x)``, by whole blocks.
 
     What a window leaves of its blocks would go through memory that GDAL's second driver takes anew for each file and
-    thread, and keeps after the file was closed; here it goes through memory of the thread that is used again. ``out`` is
-    of the file's type or a wider one. Raises rasterio's errors.
+    thread, and keeps after the file was closed; here it goes through memory of the thread that is used again. The bands
+    have one type; ``out`` is of it or of a wider one. Raises rasterio's errors.
     """
     from rasterio.windows import Window
 
-    whole = _whole_blocks(dataset, place)
+    first = (numbers if isinstance(numbers, int) else numbers[0]) - 1
+    whole = _whole_blocks(dataset, first, place)
     if whole != place:
-        dtype, shape = np.dtype(dataset.dtypes[0]), (*out.shape[:-2], whole[3], whole[2])
+        dtype, shape = np.dtype(dataset.dtypes[first]), (*out.shape[:-2], whole[3], whole[2])
         if math.prod(shape) * dtype.itemsize <= _WHOLE_BYTES:
             pixels = scratch().array("blocks", shape, dtype)
             dataset.read(numbers, window=Window(*whole), out=pixels)
@@ -70,10 +71,10 @@ def read_blocks(dataset: Any, numbers: int | Sequence[int], place: Box, out: NDA
     dataset.read(numbers, window=Window(*place), out=out)
 
 
-def _whole_blocks(dataset: Any, place: Box) -> Box:
-    """Return the blocks that a window cuts, as far as they lie in the file."""
+def _whole_blocks(dataset: Any, band: int, place: Box) -> Box:
+    """Return the blocks of a band (from 0) that a window cuts, as far as they lie in the file."""
     column, row, width, height = place
-    tall, wide = dataset.block_shapes[0]
+    tall, wide = dataset.block_shapes[band]
     left, top = column // wide * wide, row // tall * tall
     right = min(-(-(column + width) // wide) * wide, dataset.width)
     bottom = min(-(-(row + height) // tall) * tall, dataset.height)

@@ -167,7 +167,7 @@ def _tables(version: VersionDir) -> list[Path]:
 def _seal_stacks(version: VersionDir, stack: StackRef) -> list[str]:
     """Return the stacks, each with its sidecar; the stage that writes them commits them all at once.
 
-    As texts: a region has thousands, and a Path takes ten times as much memory.
+    As texts: a region has thousands, and a Path takes several times the memory.
     """
     paths = [os.fspath(version.stack(tile_id)) for tile_id in sorted(stack.tiles)]
     paths += sorted(map(os.fspath, version.root.glob("stack-*.vrt")))

@@ -32,7 +32,7 @@ class Header:
     """What the header of a raster file says; no pixel is read for it."""
 
     path: str
-    """A text, since a region has thousands of headers: a Path takes ten times as much memory."""
+    """A text, since a region has thousands of headers: a Path takes several times the memory."""
     crs: CRS
     transform: Affine
     width: int
