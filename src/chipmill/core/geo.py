@@ -14,8 +14,8 @@ VERSION: Final = "1.1.0"
 BBOX: Final = pa.struct([(name, pa.float64()) for name in ("xmin", "ymin", "xmax", "ymax")])
 """Type of a column with the box of each row in degrees, by which readers skip row groups."""
 
-_SHAPES: Final = 1024
-"""Looked at together: a shape takes several times the memory of its row."""
+SHAPES: Final = 1024
+"""Made or looked at together: a shape takes several times the memory of its row."""
 
 
 def geo_schema(schema: pa.Schema, table: pa.Table, *columns: str, covering: str | None = None) -> pa.Schema:
@@ -40,8 +40,8 @@ def _column_facts(column: pa.ChunkedArray) -> dict[str, Any]:
 
     kinds: set[str] = set()
     corners: list[Any] = []
-    for start in range(0, len(column), _SHAPES):
-        shapes = shapely.from_wkb(column.slice(start, _SHAPES).drop_null().to_numpy())
+    for start in range(0, len(column), SHAPES):
+        shapes = shapely.from_wkb(column.slice(start, SHAPES).drop_null().to_numpy())
         one_of_each = np.unique(shapely.get_type_id(shapes), return_index=True)[1]
         kinds |= {shape.geom_type for shape in shapes[one_of_each]}
         filled = shapes[~shapely.is_empty(shapes)] if len(shapes) else shapes

@@ -6,14 +6,12 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from chipmill.core.geo import BBOX, boxes, geo_schema
+from chipmill.core.geo import BBOX, SHAPES, boxes, geo_schema
 from chipmill.core.tables import CHIP_INDEX
 from chipmill.region.grid import Lattice, projector
 
 _PLACE: Final = ("crs", "transform", "bbox", "geometry")
 """Columns of CHIP_INDEX that say where a window is."""
-_SHAPES: Final = 1024
-"""Made together: a shape takes several times the memory of its row."""
 
 
 def place_chips(table: pa.Table, lattices: "dict[str, Lattice]") -> tuple[pa.Table, pa.Schema]:
@@ -63,8 +61,8 @@ def _outlines(corners: npt.NDArray[np.float64]) -> tuple[pa.ChunkedArray, pa.Chu
     import shapely
 
     covers, outlines = [], []
-    for start in range(0, len(corners), _SHAPES):
-        shapes = np.asarray(shapely.polygons(corners[start : start + _SHAPES]), dtype=object)
+    for start in range(0, len(corners), SHAPES):
+        shapes = np.asarray(shapely.polygons(corners[start : start + SHAPES]), dtype=object)
         covers.append(boxes(shapes))
         outlines.append(pa.array(shapely.to_wkb(shapes), pa.binary()))
     return pa.chunked_array(covers, BBOX), pa.chunked_array(outlines, pa.binary())

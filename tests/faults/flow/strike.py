@@ -1,12 +1,9 @@
 """What the tests do to a run that holds at a planted place."""
 
 import contextlib
-import shutil
 import signal
-import subprocess
 
 import psutil
-import pytest
 
 OUTAGE_S = 20.0
 
@@ -40,22 +37,6 @@ def silent_server(family):
     yield
     psutil.wait_procs([server], timeout=OUTAGE_S)
     server.resume()
-
-
-@contextlib.contextmanager
-def small_disk(folder, size):
-    """Mount a file system of ``size`` bytes on a folder; skips where that is not allowed."""
-    folder.mkdir()
-    if shutil.which("mount") is None:
-        pytest.skip("no tmpfs can be mounted here: there is no mount")
-    command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder]
-    mounted = subprocess.run(command, check=False, capture_output=True, text=True)
-    if mounted.returncode:
-        pytest.skip(f"no tmpfs can be mounted here: {mounted.stderr.strip()}")
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", "--lazy", folder], check=True)
 
 
 @contextlib.contextmanager

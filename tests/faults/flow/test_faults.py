@@ -11,6 +11,7 @@ import signal
 import pytest
 import yaml
 from prefect.states import Cancelling
+from tests.faults.disk import small_disk
 from tests.faults.flow import strike
 from tests.faults.flow.conftest import (
     DEADLINE_S,
@@ -107,7 +108,7 @@ def test_memory_limit(place, start_run, copy_demo, ends_well):
 
 def test_disk_full(place, start_run, demo, tmp_path, ends_well):
     disk = tmp_path / "disk"
-    with strike.small_disk(disk, DISK_BYTES):
+    with small_disk(disk, DISK_BYTES):
         here = shutil.copytree(demo, disk / "demo")
         with strike.full(disk):
             told = start_run("build", here / "region.yaml").communicate(timeout=DEADLINE_S)

@@ -9,8 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from tests.faults import disk
 from tests.faults.store import cell
-from tests.faults.store.disk import SIZE
 from tests.faults.store.verbs import CONVERSIONS, PAIRS, converted
 
 NIGHTLY = os.environ.get("CHIPMILL_PROFILE") == "nightly"
@@ -126,12 +126,5 @@ def conversion(request, pairs, forges, tmp_path_factory):
 def small_disk(tmp_path):
     """A folder on a file system of 4 MB of its own."""
     folder = tmp_path / "disk"
-    folder.mkdir()
-    if shutil.which("mount") is None:
-        pytest.skip("no tmpfs can be mounted here: there is no mount")
-    command = ["mount", "-t", "tmpfs", "-o", f"size={SIZE}", "tmpfs", folder]
-    mounted = subprocess.run(command, check=False, capture_output=True, text=True)
-    if mounted.returncode:
-        pytest.skip(f"no tmpfs can be mounted here: {mounted.stderr.strip()}")
-    yield folder
-    subprocess.run(["umount", "--lazy", folder], check=True)
+    with disk.small_disk(folder, disk.SIZE):
+        yield folder

@@ -5,9 +5,9 @@ import shutil
 import numpy as np
 import pytest
 from rasterio.io import MemoryFile
+from tests.faults.disk import PAGE, SIZE, empty, fill, refused_path
 from tests.faults.store import cell
 from tests.faults.store.conftest import NIGHTLY
-from tests.faults.store.disk import PAGE, SIZE, empty, fill, refused_path
 from tests.faults.store.verbs import converted
 from tests.imagery_world import LATTICE, PLACE, SIDE, read
 
